@@ -1,0 +1,3 @@
+"""The driver contract of Fustor."""
+
+__version__ = "1.0.0"

@@ -1,0 +1,33 @@
+"""Encode and decode events; the only place that names the wire format of a batch."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from fustor_event_model.models import AnyItem, FsItem
+
+_encoder = msgspec.msgpack.Encoder()
+_fs_decoder = msgspec.msgpack.Decoder(list[FsItem])
+
+
+def encode_items(items: Sequence[AnyItem | FsItem]) -> bytes:
+    """
+    Encode events and signals, in order, as one msgpack array.
+
+    Args:
+        items: Any number; empty gives the one byte of an empty array.
+
+    Returns:
+        The array. Positions are part of it.
+    """
+    return _encoder.encode(items)
+
+
+def decode_fs_items(data: bytes | memoryview | msgspec.Raw) -> list[FsItem]:
+    """
+    Decode what `encode_items` made of `fs` events.
+
+    Raises:
+        msgspec.DecodeError: The bytes are not such an array; the message says where.
+    """
+    return _fs_decoder.decode(data)

@@ -1,0 +1,3 @@
+"""The agent: command line, configuration, daemon, plan of workers, worker mains, console."""
+
+__version__ = "1.0.0"
