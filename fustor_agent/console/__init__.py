@@ -1,0 +1,1 @@
+"""The console worker: status JSON, metrics and the web console."""
