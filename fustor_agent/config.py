@@ -1,0 +1,305 @@
+"""The agent's configuration: its shape, and reading it with all errors at once."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from fustor_agent import yamldoc
+from fustor_agent.errors import BadConfig
+from fustor_agent.problems import KeyPath, Problem, format_key, show
+from fustor_agent.shape import Finding, find_misfits
+
+CONSOLE_PORT_VARIABLE = "FUSTOR_CONSOLE_PORT"
+FUSION_PORT_VARIABLE = "FUSTOR_FUSION_PORT"
+EMBEDDED = "embedded"
+WATCH_ID = "watch"
+
+_HIGHEST_PORT = 65535
+# Ids become file names, worker names and parts of URLs.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=_HIGHEST_PORT)]
+
+
+class ConsoleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Where the console listens.
+
+    Args:
+        host: Address; loopback unless you know what you do.
+        port: 0 switches the console off.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8100
+
+
+class FusionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Where the embedded Fusion listens; used only when a sender's endpoint is `embedded`.
+
+    Args:
+        host: Address; loopback unless you know what you do.
+        port: 1 to 65535, or 0 for any free one.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8102
+
+
+class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Where changes come from.
+
+    Args:
+        id: Its name in this file.
+        type: The driver, as `fustor-agent drivers list` shows it.
+        config: What the driver is given.
+    """
+
+    id: str
+    type: str
+    config: dict[str, Any] = {}
+
+
+class SenderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Where changes go.
+
+    Args:
+        id: Its name in this file.
+        type: The driver, as `fustor-agent drivers list` shows it.
+        config: What the driver is given.
+    """
+
+    id: str
+    type: str
+    config: dict[str, Any] = {}
+
+    @property
+    def is_embedded(self) -> bool:
+        """Tell whether it sends to the Fusion that runs inside this agent."""
+        return self.config.get("endpoint") == EMBEDDED
+
+
+class PipeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    One source bound to one sender.
+
+    Args:
+        id: Its name; also the name of its view in the embedded Fusion.
+        source_id: A source of this file.
+        sender_id: A sender of this file.
+        enabled: Whether it runs.
+    """
+
+    id: str
+    source_id: str
+    sender_id: str
+    enabled: bool = True
+
+
+class _FileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What may stand in the file."""
+
+    console: ConsoleConfig = ConsoleConfig()
+    fusion: FusionConfig = FusionConfig()
+    sources: tuple[SourceConfig, ...] = ()
+    senders: tuple[SenderConfig, ...] = ()
+    pipes: tuple[PipeConfig, ...] = ()
+
+
+class Config(msgspec.Struct, frozen=True):
+    """
+    A configuration without errors of its own; drivers check their part with `check_drivers`.
+
+    Args:
+        console: Where the console listens.
+        fusion: Where the embedded Fusion listens.
+        sources: By id, unique.
+        senders: By id, unique.
+        pipes: By id, unique; their sources and senders exist.
+        file: The file it was read from; None for `--watch`.
+        watch: The directory of `--watch`; None for a file.
+        lines: The line of each key; empty for `--watch`.
+    """
+
+    console: ConsoleConfig = ConsoleConfig()
+    fusion: FusionConfig = FusionConfig()
+    sources: tuple[SourceConfig, ...] = ()
+    senders: tuple[SenderConfig, ...] = ()
+    pipes: tuple[PipeConfig, ...] = ()
+    file: str | None = None
+    watch: str | None = None
+    lines: dict[KeyPath, int] = {}
+
+    def get_source(self, pipe: PipeConfig) -> SourceConfig:
+        """Return the source of a pipe."""
+        return next(source for source in self.sources if source.id == pipe.source_id)
+
+    def get_sender(self, pipe: PipeConfig) -> SenderConfig:
+        """Return the sender of a pipe."""
+        return next(sender for sender in self.senders if sender.id == pipe.sender_id)
+
+    @property
+    def uses_embedded(self) -> bool:
+        """Tell whether an enabled pipe sends to the embedded Fusion, so that it must run."""
+        return any(pipe.enabled and self.get_sender(pipe).is_embedded for pipe in self.pipes)
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """
+    Read and check a configuration file.
+
+    Args:
+        path: The YAML file.
+        environ: Where the two port variables are looked up.
+
+    Raises:
+        BadConfig: Anything is wrong; holds all problems that could be found.
+    """
+    file = str(path)
+    try:
+        document = yamldoc.parse(path.read_bytes().decode())
+    except FileNotFoundError as err:
+        remedy = "write one with `fustor-agent init`, or watch a directory with `fustor-agent start --watch DIR`"
+        raise BadConfig([Problem(file, None, "", "", "there is no such file", remedy)]) from err
+    except OSError as err:
+        reason = f"it cannot be read: {err.strerror}"
+        raise BadConfig([Problem(file, None, "", "", reason, "correct the path or its permissions")]) from err
+    except UnicodeDecodeError as err:
+        raise BadConfig([Problem(file, None, "", "", "it is not UTF-8 text", "save it as UTF-8")]) from err
+    except yamldoc.YamlError as err:
+        raise BadConfig([Problem(file, err.line, "", "", str(err), "correct the YAML")]) from err
+    value = {} if document.value is None else document.value
+    findings = [
+        Finding(one.path, None, f"it stands here twice (first in line {one.first_line})", "remove one of the two")
+        for one in document.repeated
+    ]
+    findings += find_misfits(value, _FileConfig) or _find_contradictions(msgspec.convert(value, _FileConfig))
+    problems = [_to_problem(one, file=file, document=document) for one in findings]
+    overrides = _read_environment(environ, problems)
+    if problems:
+        raise BadConfig(sorted(problems, key=lambda one: (one.file, one.line or 0)))
+    parsed = msgspec.convert(value, _FileConfig)
+    return _finish(parsed, overrides, file=file, watch=None, lines=document.lines)
+
+
+def build_watch(directory: str, environ: Mapping[str, str] = os.environ) -> Config:
+    """
+    Build the configuration of `--watch DIR`: one tree, one embedded Fusion, all called `watch`.
+
+    Args:
+        directory: Need not exist; a relative one is taken from the current directory.
+        environ: Where the two port variables are looked up.
+
+    Raises:
+        BadConfig: A port variable is wrong.
+    """
+    # Not resolved: looking at the tree, even at its links, is the source worker's part.
+    watch = os.path.abspath(directory)
+    parsed = _FileConfig(
+        sources=(SourceConfig(id=WATCH_ID, type="fs", config={"uri": watch}),),
+        senders=(SenderConfig(id=WATCH_ID, type="fusion", config={"endpoint": EMBEDDED}),),
+        pipes=(PipeConfig(id=WATCH_ID, source_id=WATCH_ID, sender_id=WATCH_ID),),
+    )
+    problems: list[Problem] = []
+    overrides = _read_environment(environ, problems)
+    if problems:
+        raise BadConfig(problems)
+    return _finish(parsed, overrides, file=None, watch=watch, lines={})
+
+
+def load_again(config: Config, environ: Mapping[str, str] = os.environ) -> Config:
+    """
+    Read the configuration again from where it came from.
+
+    Raises:
+        BadConfig: What stands there now is wrong.
+    """
+    if config.file is not None:
+        return load(Path(config.file), environ)
+    return build_watch(config.watch or "", environ)
+
+
+def _finish(
+    parsed: _FileConfig,
+    overrides: Mapping[str, int],
+    *,
+    file: str | None,
+    watch: str | None,
+    lines: dict[KeyPath, int],
+) -> Config:
+    console, fusion = parsed.console, parsed.fusion
+    if CONSOLE_PORT_VARIABLE in overrides:
+        console = msgspec.structs.replace(console, port=overrides[CONSOLE_PORT_VARIABLE])
+    if FUSION_PORT_VARIABLE in overrides:
+        fusion = msgspec.structs.replace(fusion, port=overrides[FUSION_PORT_VARIABLE])
+    config = Config(
+        console=console,
+        fusion=fusion,
+        sources=parsed.sources,
+        senders=parsed.senders,
+        pipes=parsed.pipes,
+        file=file,
+        watch=watch,
+        lines=lines,
+    )
+    if config.uses_embedded and console.port and console.port == fusion.port:
+        reason = f"console and fusion both have port {console.port}"
+        line = lines.get(("fusion", "port"), lines.get(("console", "port")))
+        raise BadConfig([Problem(file or "environment", line, "fusion.port", str(fusion.port), reason, "change one")])
+    return config
+
+
+def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in (CONSOLE_PORT_VARIABLE, FUSION_PORT_VARIABLE):
+        text = environ.get(name, "").strip()
+        if not text:
+            continue
+        if text.isascii() and text.isdigit() and int(text) <= _HIGHEST_PORT:
+            found[name] = int(text)
+        else:
+            remedy = f"use a number from 0 to {_HIGHEST_PORT}, or unset it"
+            problems.append(Problem("environment", None, name, f'"{text}"', "it is not a port", remedy))
+    return found
+
+
+def _find_contradictions(parsed: _FileConfig) -> Iterator[Finding]:
+    """Find what each part allows and the whole does not."""
+    for group, entries in (("sources", parsed.sources), ("senders", parsed.senders), ("pipes", parsed.pipes)):
+        yield from _check_ids(group, [entry.id for entry in entries])
+    for place, source in enumerate(parsed.sources):
+        uri = source.config.get("uri")
+        if isinstance(uri, str) and not uri.startswith("/") and not _SCHEME.match(uri):
+            remedy = "write the absolute path, beginning with /"
+            yield Finding(("sources", place, "config", "uri"), uri, "it is a relative path", remedy)
+    known = {"source_id": [one.id for one in parsed.sources], "sender_id": [one.id for one in parsed.senders]}
+    for place, pipe in enumerate(parsed.pipes):
+        for key, value in (("source_id", pipe.source_id), ("sender_id", pipe.sender_id)):
+            if value not in known[key]:
+                kind = key.removesuffix("_id")
+                remedy = f"use one of: {', '.join(known[key])}" if known[key] else f"add it below {kind}s"
+                yield Finding(("pipes", place, key), value, f"there is no {kind} with this id", remedy)
+
+
+def _check_ids(group: str, ids: Iterable[str]) -> Iterator[Finding]:
+    seen: dict[str, int] = {}
+    for place, name in enumerate(ids):
+        if not _ID.fullmatch(name):
+            remedy = "use up to 64 letters, digits, dots, hyphens and underscores, beginning with a letter or digit"
+            yield Finding((group, place, "id"), name, "it is not a usable id", remedy)
+        if name in seen:
+            yield Finding((group, place, "id"), name, f"{group}[{seen[name]}] has the same id", "rename one of the two")
+        seen.setdefault(name, place)
+
+
+def _to_problem(one: Finding, *, file: str, document: yamldoc.Document) -> Problem:
+    value = "" if one.value is None else show(one.path, one.value)
+    return Problem(file, document.find_line(one.path), format_key(one.path), value, one.reason, one.remedy)

@@ -1,0 +1,59 @@
+"""
+The errors of the agent's shell, one for each thing a caller does next.
+
+    AgentError           say the message, exit 1
+    ├── NotRunning       there is no agent to talk to, exit 3
+    ├── AlreadyRunning   another agent holds the PID file, exit 4
+    └── BadConfig        a person must correct the configuration, exit 5
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from fustor_agent.exitcodes import ExitCode
+
+if TYPE_CHECKING:
+    from fustor_agent.problems import Problem
+
+
+class AgentError(Exception):
+    """Something that ends a command; the message names the thing, the value and the remedy."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+
+class NotRunning(AgentError):
+    """No process holds the PID file."""
+
+    exit_code = ExitCode.NOT_RUNNING
+
+
+class AlreadyRunning(AgentError):
+    """
+    Another process holds the PID file.
+
+    Args:
+        message: What to say.
+        pid: The holder.
+    """
+
+    exit_code = ExitCode.ALREADY_RUNNING
+
+    def __init__(self, message: str, *, pid: int) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class BadConfig(AgentError):
+    """
+    The configuration is wrong.
+
+    Args:
+        problems: All of them, in the order of the file.
+    """
+
+    exit_code = ExitCode.BAD_CONFIG
+
+    def __init__(self, problems: Sequence["Problem"]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
