@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -255,14 +254,15 @@ class AgentUnderTest:
 
     def _sweep(self) -> list[str]:
         """Kill what is left, and name it. A moment of grace: the kernel may still be tearing workers down."""
-        deadline = time.monotonic() + 2
-        left = belonging_to(self.home, self._sessions)
-        while left and time.monotonic() < deadline:
-            time.sleep(0.02)  # between two looks, not instead of one
-            left = belonging_to(self.home, self._sessions)
+        with contextlib.suppress(TimeoutError):
+            until(lambda: not self._processes(), within_s=2, what="every process of the agent to be gone")
+        left = self._processes()
         names = [describe(pid) for pid in sorted(left)]
         kill_all(left)
         return names
+
+    def _processes(self) -> set[int]:
+        return belonging_to(self.home, self._sessions)
 
     def _failed(self, message: str) -> AgentFailed:
         return AgentFailed(f"{message}\n{self.log()}")

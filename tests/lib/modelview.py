@@ -1,0 +1,59 @@
+"""A view as plain as can be: what a receiver holds if it applies events by the higher index."""
+
+import stat
+from collections.abc import Iterable
+
+from fustor_event_model import DeleteEvent, FsItem, FsRow, InsertEvent, Listed, UpdateEvent
+from oracle import DIRECTORY, FILE, OTHER, SYMLINK, Entry
+
+
+class ModelView:
+    """Rows by path, in one dictionary; the slow and obvious receiver."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, tuple[int, FsRow]] = {}
+
+    def apply(self, items: Iterable[FsItem]) -> None:
+        """Apply items of one pipe in the order in which they left the source."""
+        for item in items:
+            match item:
+                case InsertEvent() | UpdateEvent():
+                    for row in item.rows:
+                        self._put(item.prefix + row.path, row, item.index)
+                case DeleteEvent():
+                    for key in item.rows:
+                        self._remove(item.prefix + key.path, item.index)
+                case Listed():
+                    self._keep_only_newer(item.path, item.index)
+
+    def get_entries(self) -> dict[bytes, Entry]:
+        """Return the view in the oracle's terms, the root excluded."""
+        return {path: _make_entry(row) for path, (_, row) in self.rows.items() if path != b"/"}
+
+    def _put(self, path: bytes, row: FsRow, index: int) -> None:
+        known = self.rows.get(path)
+        if known is not None and known[0] > index:
+            raise AssertionError(f"{path!r}: index {index} left the source after {known[0]}")
+        if known is not None and known[1].is_directory and not row.is_directory:
+            self._remove(path, index)
+        self.rows[path] = (index, row)
+
+    def _remove(self, path: bytes, index: int) -> None:
+        for each in [each for each in self.rows if each == path or each.startswith(path + b"/")]:
+            if self.rows[each][0] <= index:
+                del self.rows[each]
+
+    def _keep_only_newer(self, directory: bytes, index: int) -> None:
+        prefix = directory.rstrip(b"/") + b"/"
+        for path, (seen, _) in list(self.rows.items()):
+            below = path[len(prefix) :]
+            if path.startswith(prefix) and below and b"/" not in below and seen < index:
+                self._remove(path, index)
+
+
+def _make_entry(row: FsRow) -> Entry:
+    kinds = {stat.S_IFDIR: DIRECTORY, stat.S_IFREG: FILE, stat.S_IFLNK: SYMLINK}
+    return Entry(
+        type=kinds.get(stat.S_IFMT(row.mode), OTHER), size=row.size, mtime_ns=row.mtime_ns, ctime_ns=row.ctime_ns,
+        mode=row.mode, uid=row.uid, gid=row.gid, inode=row.inode, nlink=row.nlink, target=row.target,
+    )  # fmt: skip

@@ -1,0 +1,263 @@
+"""Random operations on a tree: everything that a user's programs do to theirs."""
+
+import ctypes
+import os
+import random
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+_RENAME_EXCHANGE = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def exchange(first: bytes, second: bytes) -> None:
+    """Swap two names in one step (renameat2 with RENAME_EXCHANGE)."""
+    if _libc.renameat2(-100, first, -100, second, _RENAME_EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+class RandomTree:
+    """
+    Applies random operations to a directory, and to a second one outside it.
+
+    Args:
+        inside: The tree that is watched.
+        outside: A directory on the same file system, not watched, to move things from and to.
+        rng: Decides everything.
+    """
+
+    def __init__(self, inside: Path, outside: Path, rng: random.Random) -> None:
+        self.inside = os.fsencode(inside)
+        self.outside = os.fsencode(outside)
+        self.rng = rng
+        self.log: list[str] = []
+        self._operations: list[tuple[int, Callable[[], str]]] = [
+            (6, self.create), (5, self.append), (2, self.truncate), (5, self.make_directory), (3, self.make_deep),
+            (6, self.rename), (4, self.rename_over), (3, self.swap), (3, self.exchange), (4, self.move_out),
+            (4, self.move_in), (4, self.delete), (2, self.delete_tree), (2, self.link), (2, self.symlink),
+            (1, self.fifo), (1, self.socket), (2, self.change_mode), (2, self.change_times), (2, self.copy_tree),
+            (2, self.replace), (1, self.recreate_directory), (1, self.chain),
+        ]  # fmt: skip
+
+    def step(self) -> str:
+        """Do one operation and say which; what the file system refuses is an operation too."""
+        weights = [weight for weight, _ in self._operations]
+        operation = self.rng.choices([each for _, each in self._operations], weights)[0]
+        try:
+            said = operation()
+        except OSError as err:
+            said = f"{operation.__name__} refused: {err.strerror}"
+        self.log.append(said)
+        return said
+
+    # -- choosing ---------------------------------------------------------------------------
+
+    def _directories(self) -> list[bytes]:
+        return [path for path, _, _ in os.walk(self.inside)]
+
+    def _directory(self) -> bytes:
+        return self.rng.choice(self._directories())
+
+    def _entries(self, *, directories: bool = True, files: bool = True) -> list[bytes]:
+        found: list[bytes] = []
+        for path, below, names in os.walk(self.inside):
+            if directories:
+                found += [os.path.join(path, name) for name in below]
+            if files:
+                found += [os.path.join(path, name) for name in names]
+        return found
+
+    def _entry(self, *, directories: bool = True, files: bool = True) -> bytes:
+        found = self._entries(directories=directories, files=files)
+        return self.rng.choice(found) if found else self.create_at(self._fresh())
+
+    def _name(self) -> bytes:
+        if self.rng.random() < 0.15:
+            allowed = [byte for byte in range(1, 256) if byte != 0x2F]
+            name = bytes(self.rng.choices(allowed, k=self.rng.choice((1, 2, 5, 30, 255))))
+            return name if name not in (b".", b"..") else b"dot"
+        return self.rng.choice((b"a", b"b", b"c", b"d", b"e", b"f.txt", b"g.log", b"\xe4\xb8\xad", b"h h"))
+
+    def _fresh(self) -> bytes:
+        for _ in range(20):
+            path = os.path.join(self._directory(), self._name())
+            if not os.path.lexists(path):
+                return path
+        return os.path.join(self.inside, b"n%d" % self.rng.getrandbits(60))
+
+    def _elsewhere(self) -> bytes:
+        return os.path.join(self.outside, b"o%d" % self.rng.getrandbits(60))
+
+    def _populate(self, top: bytes) -> None:
+        os.mkdir(top)
+        for _ in range(self.rng.randrange(4)):
+            below = os.path.join(top, self._name())
+            if not os.path.lexists(below):
+                if self.rng.random() < 0.5:
+                    os.mkdir(below)
+                    self.create_at(os.path.join(below, b"leaf"))
+                else:
+                    self.create_at(below)
+
+    # -- operations -------------------------------------------------------------------------
+
+    def create_at(self, path: bytes) -> bytes:
+        with open(path, "wb") as file:
+            file.write(b"x" * self.rng.randrange(2000))
+        return path
+
+    def create(self) -> str:
+        return f"create {self.create_at(self._fresh())!r}"
+
+    def append(self) -> str:
+        path = self._regular()
+        with open(path, "ab") as file:
+            file.write(b"y" * self.rng.randrange(1, 100))
+        return f"append {path!r}"
+
+    def truncate(self) -> str:
+        path = self._regular()
+        os.truncate(path, self.rng.randrange(100))
+        return f"truncate {path!r}"
+
+    def _regular(self) -> bytes:
+        found = [path for path in self._entries(directories=False) if os.path.isfile(path) and not os.path.islink(path)]
+        return self.rng.choice(found) if found else self.create_at(self._fresh())
+
+    def make_directory(self) -> str:
+        path = self._fresh()
+        os.mkdir(path)
+        return f"mkdir {path!r}"
+
+    def make_deep(self) -> str:
+        path = self._fresh()
+        deep = os.path.join(path, *[self._name()[:40] for _ in range(self.rng.randrange(1, 8))])
+        os.makedirs(deep, exist_ok=True)
+        for number in range(self.rng.randrange(4)):
+            self.create_at(os.path.join(deep, b"deep%d" % number))
+        return f"mkdir -p {deep!r}, filled"
+
+    def rename(self) -> str:
+        source, target = self._entry(), self._fresh()
+        os.rename(source, target)
+        return f"rename {source!r} {target!r}"
+
+    def rename_over(self) -> str:
+        source, target = self._entry(), self._entry()
+        os.rename(source, target)
+        return f"rename {source!r} over {target!r}"
+
+    def swap(self) -> str:
+        first, second, third = self._entry(files=False), self._entry(files=False), self._fresh()
+        os.rename(first, third)
+        os.rename(second, first)
+        os.rename(third, second)
+        return f"swap {first!r} and {second!r} by way of {third!r}"
+
+    def exchange(self) -> str:
+        first, second = self._entry(), self._entry()
+        exchange(first, second)
+        return f"exchange {first!r} and {second!r}"
+
+    def chain(self) -> str:
+        first, second = self._entry(), self._fresh()
+        os.rename(first, second)
+        os.mkdir(first)
+        third = self._fresh()
+        os.rename(second, third)
+        self.create_at(os.path.join(first, b"born"))
+        return f"chain {first!r} {second!r} {third!r}, {first!r} again"
+
+    def move_out(self) -> str:
+        path, target = self._entry(), self._elsewhere()
+        os.rename(path, target)
+        if os.path.isdir(target) and not os.path.islink(target) and self.rng.random() < 0.5:
+            self.create_at(os.path.join(target, b"changed-outside"))
+        return f"move out {path!r}"
+
+    def move_in(self) -> str:
+        kept = os.listdir(self.outside)
+        if kept and self.rng.random() < 0.6:
+            source = os.path.join(self.outside, self.rng.choice(kept))
+        else:
+            source = self._elsewhere()
+            self._populate(source)
+        target = self._fresh()
+        os.rename(source, target)
+        return f"move in {target!r}"
+
+    def delete(self) -> str:
+        path = self._entry(directories=False)
+        os.unlink(path)
+        return f"delete {path!r}"
+
+    def delete_tree(self) -> str:
+        path = self._entry(files=False)
+        shutil.rmtree(path)
+        return f"delete tree {path!r}"
+
+    def recreate_directory(self) -> str:
+        path = self._entry(files=False)
+        shutil.rmtree(path)
+        self._populate(path)
+        return f"delete and make again {path!r}"
+
+    def link(self) -> str:
+        source, target = self._regular(), self._fresh()
+        os.link(source, target)
+        return f"link {source!r} {target!r}"
+
+    def symlink(self) -> str:
+        target = self._fresh()
+        os.symlink(self.rng.choice((b"..", b"/", b"nowhere", self._name(), self.inside)), target)
+        return f"symlink {target!r}"
+
+    def fifo(self) -> str:
+        path = self._fresh()
+        os.mkfifo(path)
+        return f"fifo {path!r}"
+
+    def socket(self) -> str:
+        path = self._fresh()
+        with socket.socket(socket.AF_UNIX) as end:
+            directory = os.open(os.path.dirname(path), os.O_PATH)
+            try:
+                end.bind(f"/proc/self/fd/{directory}/s{self.rng.getrandbits(30)}")
+            finally:
+                os.close(directory)
+        return f"socket beside {path!r}"
+
+    def change_mode(self) -> str:
+        path = self._entry()
+        os.chmod(path, self.rng.choice((0o755, 0o700, 0o777)), follow_symlinks=os.path.islink(path) is False)
+        return f"chmod {path!r}"
+
+    def change_times(self) -> str:
+        path = self._entry()
+        seconds = self.rng.choice((-1, 0, 1, 1_000_000_000, 4_000_000_000))
+        os.utime(path, ns=(seconds * 10**9 + 7, seconds * 10**9 + 7), follow_symlinks=False)
+        return f"utime {path!r}"
+
+    def copy_tree(self) -> str:
+        source, target = self._entry(files=False), self._fresh()
+        if target.startswith(source + b"/") or len(self._entries()) > 400:
+            return "copy skipped"
+        shutil.copytree(source, target, symlinks=True, ignore=_only_copyable)
+        return f"cp -a {source!r} {target!r}"
+
+    def replace(self) -> str:
+        target = self._regular()
+        temporary = self._fresh()
+        self.create_at(temporary)
+        os.replace(temporary, target)
+        return f"replace {target!r} by way of {temporary!r}"
+
+
+def _only_copyable(directory: bytes, names: list[bytes]) -> list[bytes]:
+    paths = [(name, os.path.join(directory, name)) for name in names]
+    return [
+        name for name, path in paths if not (os.path.isfile(path) or os.path.isdir(path) or os.path.islink(path))
+    ]
