@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from agent import AgentUnderTest
 from processes import descendants, describe, kill_all
 from watchdog import Watchdog

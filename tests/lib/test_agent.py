@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from agent import AgentFailed, AgentUnderTest, free_ports
 from processes import belonging_to, is_alive
 from waiting import until

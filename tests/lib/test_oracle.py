@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from oracle import Entry, differences, misplaced, parse_export, walk
 
 ENTRY = Entry(

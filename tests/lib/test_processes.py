@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from processes import belonging_to, descendants, describe, is_alive, kill_all
 from waiting import until
 
