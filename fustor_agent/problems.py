@@ -22,7 +22,7 @@ class Problem(msgspec.Struct, frozen=True):
         key: Dotted path of the key, `pipes[0].source_id`.
         value: The value as a person would write it; secrets are hidden; "" when there is none.
         reason: Why it is wrong.
-        remedy: What to do.
+        remedy: What to do; "" when the reason says it.
     """
 
     file: str
@@ -35,7 +35,8 @@ class Problem(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         what = f"{self.key} = {self.value}" if self.value else self.key
-        return f"{place}: {what}: {self.reason}; {self.remedy}" if what else f"{place}: {self.reason}; {self.remedy}"
+        why = f"{self.reason}; {self.remedy}" if self.remedy else self.reason
+        return f"{place}: {what}: {why}" if what else f"{place}: {why}"
 
 
 def format_key(path: KeyPath) -> str:

@@ -1,0 +1,99 @@
+"""Run in the background, and let the command that started it say how that went."""
+
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+
+from fustor_agent.exitcodes import ExitCode
+
+
+class Report(msgspec.Struct, frozen=True):
+    """
+    What the daemon tells the command that started it.
+
+    Args:
+        code: What the command exits with.
+        out: Lines for its standard output.
+        err: Lines for its standard error.
+    """
+
+    code: int
+    out: str = ""
+    err: str = ""
+
+
+class Reporter:
+    """
+    The daemon's end of the pipe to the command that started it.
+
+    Args:
+        descriptor: The pipe; closed by the first report.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+
+    def send(self, report: Report) -> None:
+        """Tell how the start went; only the first report counts, the command has gone then."""
+        if self._descriptor is None:
+            return
+        try:
+            os.write(self._descriptor, msgspec.json.encode(report))
+        except BrokenPipeError:
+            pass  # The command was interrupted; the daemon was asked for and goes on.
+        finally:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def daemonize(log: Path) -> Reporter | Report:
+    """
+    Fork into the background.
+
+    Args:
+        log: Becomes standard output and error of the daemon.
+
+    Returns:
+        In the daemon a Reporter; in the process that called, once the daemon has reported or
+        ended, its Report.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        return _await_report(reading, child, log)
+    os.close(reading)
+    # A session of its own: no terminal whose end would send it a signal. The second fork gives
+    # up the lead of that session, so that it can never get a terminal again (`man 7 daemon`).
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+    os.umask(0o077)
+    # Until the agent reads the configuration again on SIGHUP, an early one must not end it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _redirect(log)
+    return Reporter(writing)
+
+
+def _await_report(reading: int, child: int, log: Path) -> Report:
+    os.waitpid(child, 0)
+    with os.fdopen(reading, "rb") as pipe:
+        data = pipe.read()
+    try:
+        return msgspec.json.decode(data, type=Report)
+    except msgspec.DecodeError:
+        return Report(code=ExitCode.FAILED, err=f"the agent ended while it was starting; see {log}")
+
+
+def _redirect(log: Path) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    lines = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(nothing, 0)
+    os.dup2(lines, 1)
+    os.dup2(lines, 2)
+    for descriptor in (nothing, lines):
+        if descriptor > 2:
+            os.close(descriptor)

@@ -1,0 +1,203 @@
+"""
+The PID file: says which agent runs, and lets only one run.
+
+It is held by `flock` for as long as the agent lives; the kernel lets go of it however the
+agent ends. The number inside is only a hint: it may be left over, and may by now belong to
+another program. So a holder is believed only when the lock is held *and* that very process
+has that very file open, and it is signalled only through a pidfd that was opened before
+this was checked (`man 2 pidfd_open`: the number can be reused, the descriptor cannot).
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fustor_agent.errors import AgentError, AlreadyRunning, NotRunning
+
+_LONGEST_CONTENT = 32
+_SETTLE_S = 2.0
+_SETTLE_STEP_S = 0.02
+
+
+class PidFile:
+    """
+    The lock of a running agent; whoever acquired it releases it.
+
+    Args:
+        path: The file.
+        descriptor: Open and locked; close-on-exec, and to be closed in forked children.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+
+    def release(self) -> None:
+        """Remove the file and let go of the lock; once."""
+        # Unlinked while it is still locked, so that nobody else's file can be removed.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        os.close(self.descriptor)
+
+
+def acquire(path: Path) -> PidFile:
+    """
+    Take the lock and write this process's number.
+
+    Args:
+        path: The file; created if missing, taken over if left behind.
+
+    Raises:
+        AlreadyRunning: Another process holds it.
+        AgentError: It cannot be written.
+    """
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as err:
+            raise AgentError(f'"{path}" cannot be written ({err.strerror}); correct its permissions') from err
+        if _lock(descriptor) and _is_same(path, descriptor):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+            return PidFile(path, descriptor)
+        os.close(descriptor)
+        # Someone who only looks holds the lock for an instant: that is no reason to give up.
+        with open_holder(path) as holder:
+            if holder is not None:
+                raise AlreadyRunning(
+                    f"the agent is already running, pid {holder.pid}; stop it with `fustor-agent stop`", pid=holder.pid
+                )
+        if time.monotonic() > deadline:
+            raise AlreadyRunning(f'"{path}" is locked by a process that does not say which it is', pid=0)
+        time.sleep(_SETTLE_STEP_S)
+
+
+class Holder:
+    """
+    The running agent, through a pidfd: never another process that got its number.
+
+    Args:
+        pid: Its number, for people.
+        descriptor: Its pidfd; `open_holder` closes it.
+    """
+
+    def __init__(self, pid: int, descriptor: int) -> None:
+        self.pid = pid
+        self._descriptor = descriptor
+
+    def signal(self, number: signal.Signals) -> None:
+        """
+        Send a signal.
+
+        Raises:
+            NotRunning: It has ended in the meantime.
+            AgentError: It belongs to another user.
+        """
+        try:
+            signal.pidfd_send_signal(self._descriptor, number)
+        except ProcessLookupError as err:
+            raise NotRunning("the agent is not running") from err
+        except PermissionError as err:
+            raise AgentError(f"pid {self.pid} belongs to another user; use that user's account") from err
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it has ended; tells whether it has."""
+        return bool(select.select([self._descriptor], [], [], max(timeout_s, 0))[0])
+
+
+@contextlib.contextmanager
+def open_holder(path: Path) -> Iterator[Holder | None]:
+    """
+    Find who holds the PID file; None when nobody does.
+
+    A file that nobody holds is left over, whatever stands in it.
+
+    Raises:
+        AgentError: The file cannot be read, or its holder cannot be told.
+    """
+    descriptor, pid = _find_pidfd(path)
+    try:
+        yield None if descriptor is None else Holder(pid, descriptor)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _find_pidfd(path: Path) -> tuple[int | None, int]:
+    deadline = time.monotonic() + _SETTLE_S
+    while True:
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None, 0
+        except OSError as err:
+            raise AgentError(f'"{path}" cannot be read ({err.strerror}); correct its permissions') from err
+        try:
+            # A shared lock, so that those who only look do not take each other for an agent.
+            if _lock(file, fcntl.LOCK_SH):
+                return None, 0
+            pid = _parse(os.pread(file, _LONGEST_CONTENT, 0))
+            pidfd = _open_pidfd(pid, file)
+        finally:
+            os.close(file)
+        if pidfd is not None:
+            return pidfd, pid
+        # Between taking the lock and writing the number, the number is that of the last agent.
+        if time.monotonic() > deadline:
+            raise AgentError(f'"{path}" is locked, but not by pid {pid}; see who holds it with `fuser {path}`')
+        time.sleep(_SETTLE_STEP_S)
+
+
+def _open_pidfd(pid: int, file: int) -> int | None:
+    if pid <= 0:
+        return None
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    if _has_open(pid, file):
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def _has_open(pid: int, file: int) -> bool:
+    """Tell whether a process has the file open; looked up after its pidfd was opened."""
+    wanted = os.fstat(file)
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    for name in names:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(f"{folder}/{name}"), wanted):
+                return True
+    return False
+
+
+def _lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_same(path: Path, descriptor: int) -> bool:
+    """Tell whether the locked file still has its name, and was not removed in between."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _parse(content: bytes) -> int:
+    text = content.strip()
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,65 @@
+"""The outcome of a reload, which the agent writes and `fustor-agent reload` reads."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from fustor_agent.atomic import write_atomically
+
+_STEP_S = 0.05
+
+
+class ReloadOutcome(msgspec.Struct, frozen=True):
+    """
+    How one reload ended.
+
+    Args:
+        id: Grows with every reload of an agent.
+        ok: False when everything stayed as it was.
+        changes: One line for each thing that changes.
+        problems: One line for each thing that is wrong with the new configuration.
+    """
+
+    id: int
+    ok: bool
+    changes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def write_outcome(path: Path, outcome: ReloadOutcome) -> None:
+    """Write `state/reload.json`."""
+    write_atomically(path, msgspec.json.encode(outcome) + b"\n")
+
+
+def read_outcome(path: Path) -> ReloadOutcome | None:
+    """Read `state/reload.json`; None when there is none, or it is damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ReloadOutcome)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def await_outcome(
+    path: Path, *, after: ReloadOutcome | None, is_over: Callable[[float], bool], timeout_s: float
+) -> ReloadOutcome | None:
+    """
+    Wait for an outcome newer than one that was read before.
+
+    Args:
+        path: `state/reload.json`.
+        after: What was read before the reload was asked for.
+        is_over: Waits that many seconds, and tells whether the agent has ended.
+        timeout_s: How long to wait at most.
+
+    Returns:
+        The outcome; None when the agent ended or did not answer in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        outcome = read_outcome(path)
+        if outcome is not None and (after is None or outcome.id != after.id):
+            return outcome
+        if is_over(_STEP_S) or time.monotonic() > deadline:
+            return None

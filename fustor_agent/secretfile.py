@@ -1,0 +1,66 @@
+"""Secrets that are made on the first start and kept in a file of their own."""
+
+import os
+import secrets
+from pathlib import Path
+
+from fustor_agent.errors import AgentError
+
+_BYTES = 32
+_PRIVATE = 0o600
+
+
+def ensure_secret(path: Path) -> str:
+    """
+    Read the secret in a file, or make one if there is no such file.
+
+    Args:
+        path: One line; mode 0600.
+
+    Returns:
+        The secret, 43 characters of base64url when it is ours.
+
+    Raises:
+        AgentError: The file cannot be read or made, is empty, or others may read it.
+    """
+    try:
+        return _create(path)
+    except FileExistsError:
+        return read_secret(path)
+    except OSError as err:
+        raise AgentError(f'"{path}" cannot be written ({err.strerror}); correct the permissions of its folder') from err
+
+
+def read_secret(path: Path) -> str:
+    """
+    Read the secret in a file.
+
+    Raises:
+        AgentError: It cannot be read, is empty, or others may read it.
+    """
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            secret = file.readline().strip()
+    except OSError as err:
+        raise AgentError(f'"{path}" cannot be read ({err.strerror}); it is made by `fustor-agent start`') from err
+    if mode & 0o077:
+        raise AgentError(f'"{path}" can be read by others (mode {mode & 0o777:04o}); run `chmod 600` on it')
+    if not secret:
+        raise AgentError(f'"{path}" is empty; delete it, the next start makes a new one')
+    return secret
+
+
+def _create(path: Path) -> str:
+    # Linked into place: a process that starts at the same time reads all of it, never half.
+    secret = secrets.token_urlsafe(_BYTES)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _PRIVATE)
+    try:
+        os.write(descriptor, secret.encode() + b"\n")
+        os.fsync(descriptor)
+        os.link(beside, path)
+    finally:
+        os.close(descriptor)
+        os.unlink(beside)
+    return secret
