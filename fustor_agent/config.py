@@ -26,6 +26,11 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 Port = Annotated[int, msgspec.Meta(ge=0, le=_HIGHEST_PORT)]
 
 
+def format_url(host: str, port: int) -> str:
+    """Write the address of an HTTP server; a numeric IPv6 host goes into brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class ConsoleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     Where the console listens.
@@ -37,6 +42,11 @@ class ConsoleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     host: str = "127.0.0.1"
     port: Port = 8100
+
+    @property
+    def url(self) -> str | None:
+        """The console's address; None when it is off."""
+        return format_url(self.host, self.port) if self.port else None
 
 
 class FusionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

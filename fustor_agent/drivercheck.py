@@ -3,16 +3,18 @@
 import os
 import select
 import signal
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from fustor_agent.config import Config, SenderConfig, SourceConfig
+from fustor_agent.config import Config, SenderConfig, SourceConfig, format_url
 from fustor_agent.drivers import DriverKind, explain_unknown, list_drivers, load_pusher, load_source
 from fustor_agent.problems import KeyPath, Problem, format_key, show
 from fustor_agent.shape import Finding, find_misfits
-from fustor_core.drivers import PusherDriver, SourceDriver
+from fustor_core.drivers import PusherContext, PusherDriver, SourceDriver
 from fustor_core.errors import ConfigError, FustorError
 
 _TIMEOUT_S = 30.0
@@ -81,9 +83,7 @@ class _Check:
         findings = find_misfits(value, driver.Config)
         if findings:
             return [self._to_problem(one) for one in findings]
-        if self._probe and issubclass(driver, SourceDriver):
-            return self._probe_source(driver, msgspec.convert(value, driver.Config))
-        return []
+        return self._try_out(driver, msgspec.convert(value, driver.Config)) if self._probe else []
 
     def is_installed(self) -> bool:
         """Tell whether there is such a driver; nothing is imported."""
@@ -97,19 +97,34 @@ class _Check:
         if isinstance(self._entry, SourceConfig):
             return self._entry.config
         fusion = self._config.fusion
-        return resolve_embedded(self._entry, url=f"http://{fusion.host}:{fusion.port or 1}", key="made-on-first-start")
+        # Port 0 is any free one, known only once Fusion listens; here any number serves.
+        return resolve_embedded(self._entry, url=format_url(fusion.host, fusion.port or 1), key="made-on-first-start")
 
-    def _probe_source(self, driver: type[SourceDriver], value: msgspec.Struct) -> list[Problem]:
-        problems = []
+    def _try_out(
+        self, driver: type[SourceDriver] | type[PusherDriver], settings: msgspec.Struct
+    ) -> list[Problem]:
+        """Look whether the source can be read, or the receiver answers."""
         try:
-            driver.test_connection(value)
-            lines = driver.check_privileges(value)
+            if issubclass(driver, SourceDriver):
+                driver.test_connection(settings)
+                return [self.problem("config", None, line) for line in driver.check_privileges(settings)]
+            if not (isinstance(self._entry, SenderConfig) and self._entry.is_embedded):
+                self._try_receiver(driver, settings)
         except ConfigError as err:
             return [self.problem("config", None, str(err))]
         except FustorError as err:
-            return [self.problem("config", None, f"not now: {err}")]
-        problems += [self.problem("config", None, line) for line in lines]
-        return problems
+            return [self.problem("config", None, f"it cannot be reached now: {err}")]
+        return []
+
+    @staticmethod
+    def _try_receiver(driver: type[PusherDriver], settings: msgspec.Struct) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            context = PusherContext(pipe_id="probe", schema="fs", agent_id="probe", state_dir=Path(folder))
+            pusher = driver(settings, context)
+            try:
+                pusher.test_connection()
+            finally:
+                pusher.close()
 
     def _to_problem(self, one: Finding) -> Problem:
         path = (*self.path, "config", *one.path)

@@ -130,14 +130,16 @@ def split_record(data: bytes) -> list[bytes]:
     return pieces
 
 
-def configure(path: Path, *, process: str, to_stderr: bool = False, level: int = logging.INFO) -> AppendHandler:
+def configure(
+    path: Path, *, process: str, stderr_level: int | None = None, level: int = logging.INFO
+) -> AppendHandler:
     """
-    Send all logging of this process to the log; called once in every process, again after a fork.
+    Send all logging of this process, and of those forked from it, to the log.
 
     Args:
         path: The log.
-        process: What the lines name as their origin, `agent` or a worker's name.
-        to_stderr: Show the lines on standard error as well.
+        process: As in `name_process`.
+        stderr_level: Lines from this level up go to standard error as well; None is none of them.
         level: The lowest level that is written.
     """
     root = logging.getLogger()
@@ -146,16 +148,33 @@ def configure(path: Path, *, process: str, to_stderr: bool = False, level: int =
         if type(handler) in (AppendHandler, logging.StreamHandler):
             root.removeHandler(handler)
             handler.close()
-    line = f"%(asctime)s.%(msecs)03dZ %(levelname)-7s {process}[%(process)d] %(name)s: %(message)s"
-    formatter = logging.Formatter(line, datefmt="%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
     appender = AppendHandler(path)
-    handlers: list[logging.Handler] = [appender]
-    if to_stderr:
-        handlers.append(logging.StreamHandler(sys.stderr))
-    for handler in handlers:
-        handler.setFormatter(formatter)
-        root.addHandler(handler)
+    root.addHandler(appender)
+    if stderr_level is not None:
+        terminal = logging.StreamHandler(sys.stderr)
+        terminal.setLevel(stderr_level)
+        root.addHandler(terminal)
     root.setLevel(level)
     logging.captureWarnings(True)
+    name_process(process)
     return appender
+
+
+def name_process(process: str) -> None:
+    """
+    Change what the lines name as their origin; for a worker right after its fork.
+
+    Args:
+        process: `agent`, or the worker's name.
+    """
+    # A "%" in a name would be taken for a field.
+    origin = process.replace("%", "%%")
+    line = f"%(asctime)s.%(msecs)03dZ %(levelname)-7s {origin}[%(process)d] %(name)s: %(message)s"
+    for handler in logging.getLogger().handlers:
+        if type(handler) not in (AppendHandler, logging.StreamHandler):
+            continue
+        # On a terminal the line may stand behind a progress line that has no end yet.
+        clear = "\r\x1b[K" if type(handler) is logging.StreamHandler and handler.stream.isatty() else ""
+        formatter = logging.Formatter(clear + line, datefmt="%Y-%m-%dT%H:%M:%S")
+        formatter.converter = time.gmtime
+        handler.setFormatter(formatter)

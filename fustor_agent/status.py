@@ -60,6 +60,7 @@ def compose(config: Config, supervisor: "SupervisorStatus", *, version: str) -> 
             started_at=supervisor.started_at,
             uptime_s=supervisor.uptime_s,
             config=config.file,
+            console=config.console.url,
         ),
         workers=[_describe_worker(worker) for worker in supervisor.workers],
         pipes=[_describe_pipe(config, pipe, workers) for pipe in config.pipes],

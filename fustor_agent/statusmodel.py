@@ -141,6 +141,7 @@ class AgentInfo(msgspec.Struct, frozen=True):
         started_at: UTC, ISO 8601.
         uptime_s: Since then.
         config: The configuration file; None with `--watch`.
+        console: The console's address; None when it is off.
     """
 
     version: str
@@ -149,6 +150,7 @@ class AgentInfo(msgspec.Struct, frozen=True):
     started_at: str
     uptime_s: float
     config: str | None = None
+    console: str | None = None
 
 
 class AgentStatus(msgspec.Struct, frozen=True):

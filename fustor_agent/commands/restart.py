@@ -1,0 +1,25 @@
+"""`fustor-agent restart`: stop the agent and start it again in the background."""
+
+import argparse
+import sys
+
+from fustor_agent.commands.choice import Choice, choose, read_config, recall
+from fustor_agent.commands.start import start
+from fustor_agent.commands.stop import stop
+from fustor_agent.errors import NotRunning
+from fustor_agent.paths import find_paths
+
+
+def run(args: argparse.Namespace) -> int:
+    """Restart on what it was started on, unless the command line names something else."""
+    paths = find_paths()
+    paths.prepare()
+    asked = choose(args)
+    choice = recall(paths) if asked == Choice() else asked
+    # A configuration with errors must not cost the agent that runs.
+    read_config(choice, paths)
+    try:
+        stop(paths, timeout_s=args.timeout)
+    except NotRunning:
+        print("the agent was not running", file=sys.stderr)
+    return start(choice, paths, daemon=True)

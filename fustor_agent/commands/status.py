@@ -1,0 +1,73 @@
+"""`fustor-agent status`: the state of workers and pipes."""
+
+import argparse
+import sys
+import time
+
+import msgspec
+
+from fustor_agent.errors import NotRunning
+from fustor_agent.exitcodes import ExitCode
+from fustor_agent.paths import Paths, find_paths
+from fustor_agent.pidfile import open_holder
+from fustor_agent.statusmodel import AgentInfo, AgentStatus, decode, encode, find_faults
+from fustor_agent.statustext import format_status
+from fustor_agent.usage import UsageMeter
+
+_INTERVAL_S = 1.0
+# The agent publishes at least every few seconds; older than this, it hangs.
+_STALE_S = 20.0
+_CLEAR_SCREEN = "\x1b[H\x1b[2J"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the status, once or every second."""
+    paths, meter = find_paths(), UsageMeter()
+    if not args.watch:
+        return _show(paths, meter, as_json=args.json)
+    code: int = ExitCode.DONE
+    try:
+        while True:
+            if sys.stdout.isatty():
+                sys.stdout.write(_CLEAR_SCREEN)
+            try:
+                code = _show(paths, meter, as_json=args.json)
+            except NotRunning as err:
+                print(err)
+                code = err.exit_code
+            time.sleep(_INTERVAL_S)
+    except KeyboardInterrupt:
+        return code
+
+
+def _show(paths: Paths, meter: UsageMeter, *, as_json: bool) -> int:
+    with open_holder(paths.pid) as holder:
+        pid = holder.pid if holder else None
+    if pid is None:
+        if as_json:
+            print(encode(_say_only("stopped", 0)).decode(), flush=True)
+        raise NotRunning("the agent is not running")
+    status, age_s = _read(paths, pid)
+    status = meter.add_usage(status)
+    faults = find_faults(status)
+    if age_s > _STALE_S:
+        faults.insert(0, f"the agent has not published its status for {age_s:.0f} s; see {paths.log}")
+    if as_json:
+        print(encode(status).decode(), flush=True)
+    else:
+        print(format_status(status, faults, colour=sys.stdout.isatty()), flush=True)
+    return ExitCode.FAILED if faults else ExitCode.DONE
+
+
+def _read(paths: Paths, pid: int) -> tuple[AgentStatus, float]:
+    """Read the published status and its age; until an agent has published, all that is known is that it starts."""
+    try:
+        status = decode(paths.status.read_bytes())
+        age_s = time.time() - paths.status.stat().st_mtime
+    except (FileNotFoundError, msgspec.DecodeError):
+        return _say_only("starting", pid), 0.0
+    return (status, age_s) if status.agent.pid == pid else (_say_only("starting", pid), 0.0)
+
+
+def _say_only(state: str, pid: int) -> AgentStatus:
+    return AgentStatus(agent=AgentInfo(version="", pid=pid, state=state, started_at="", uptime_s=0.0))

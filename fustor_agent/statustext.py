@@ -1,0 +1,109 @@
+"""The status as text for a terminal."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from fustor_agent.progress import format_bytes, format_totals
+from fustor_agent.statusmodel import AgentStatus, PipeInfo, WorkerInfo
+
+_RESET: Final = "\x1b[0m"
+_COLOURS: Final = {
+    "running": "\x1b[32m",
+    "current": "\x1b[32m",
+    "starting": "\x1b[33m",
+    "stopping": "\x1b[33m",
+    "catching up": "\x1b[33m",
+    "backoff": "\x1b[31m",
+    "fatal": "\x1b[31m",
+    "abandoned": "\x1b[31m",
+}
+_PIPE_HEAD: Final = ("PIPE", "STATE", "PHASE", "ROLE", "PENDING", "ACKNOWLEDGED", "LOST", "LAG")
+_WORKER_HEAD: Final = ("WORKER", "STATE", "PID", "RESTARTS", "UP", "MEMORY", "CPU")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def format_status(status: AgentStatus, faults: Sequence[str], *, colour: bool) -> str:
+    """
+    Write the status as a few short tables.
+
+    Args:
+        status: What to show.
+        faults: What a person should know about, one line each.
+        colour: Mark states with colours; the words stand there in any case.
+    """
+    agent = status.agent
+    blocks = [f"agent {agent.version} is {agent.state}, pid {agent.pid}, for {format_duration(agent.uptime_s)}"]
+    if agent.state == "starting" and not status.workers:
+        blocks = [f"the agent is starting, pid {agent.pid}"]
+    if agent.console:
+        blocks[0] += f", console {agent.console}/"
+    if status.pipes:
+        rows = [_pipe_row(pipe) for pipe in status.pipes]
+        blocks.append(_table(_PIPE_HEAD, rows, colour))
+        blocks.append("\n".join(line for pipe in status.pipes for line in _pipe_lines(pipe)))
+    if status.workers:
+        rows = [_worker_row(worker) for worker in status.workers]
+        blocks.append(_table(_WORKER_HEAD, rows, colour))
+    if faults:
+        blocks.append("\n".join(f"! {fault}" for fault in faults))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration for people: its two largest units."""
+    whole = int(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def _pipe_row(pipe: PipeInfo) -> tuple[str, ...]:
+    state = "current" if pipe.current else "catching up" if pipe.state == "running" else pipe.state
+    counters = pipe.counters
+    return (
+        pipe.id,
+        state if pipe.enabled else "off",
+        pipe.phase or "-",
+        pipe.role or "-",
+        f"{counters.pending:,}",
+        f"{counters.acknowledged:,}",
+        f"{counters.lost:,}",
+        f"{pipe.lag_s:.1f} s",
+    )
+
+
+def _pipe_lines(pipe: PipeInfo) -> list[str]:
+    lines = []
+    if pipe.totals is not None:
+        lines.append(f"{pipe.id} holds {format_totals(pipe.totals)}")
+    if pipe.not_current_because and pipe.enabled and pipe.not_current_because != pipe.problem:
+        lines.append(f"{pipe.id} is not current: {pipe.not_current_because}")
+    return lines
+
+
+def _worker_row(worker: WorkerInfo) -> tuple[str, ...]:
+    return (
+        worker.name,
+        worker.state,
+        "-" if worker.pid is None else str(worker.pid),
+        str(worker.restarts),
+        format_duration(worker.uptime_s),
+        "-" if worker.rss_bytes is None else format_bytes(worker.rss_bytes),
+        "-" if worker.cpu_percent is None else f"{worker.cpu_percent:.1f} %",
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], colour: bool) -> str:
+    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
+    lines = []
+    for row in (head, *rows):
+        cells = []
+        for cell, width in zip(row, widths, strict=True):
+            padded = cell.ljust(width)
+            cells.append(f"{_COLOURS[cell]}{padded}{_RESET}" if colour and cell in _COLOURS else padded)
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
