@@ -1,0 +1,387 @@
+"""Applies items to the tree of one view, by the rules."""
+
+import stat
+from collections.abc import Sequence
+
+import msgspec
+from fustor_event_model import (
+    AuditEnd,
+    DeleteEvent,
+    FsItem,
+    FsPath,
+    FsRow,
+    InsertEvent,
+    JobDone,
+    Listed,
+    MessageSource,
+    SnapshotEnd,
+    UpdateEvent,
+)
+
+from fustor_fusion.links import HardLinks
+from fustor_fusion.paths import BadPath, are_plain_names, split_path
+from fustor_fusion.removal import clear_subtree, remove_node
+from fustor_fusion.rules import Seen, Stored, Verdict, deletes, is_buried, judge_row, next_flags
+from fustor_fusion.tree import Directory, Tree
+
+_MAX_INT = (1 << 63) - 1
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A row that can never be taken, and why."""
+
+    path: bytes
+    reason: str
+
+
+class Applied(msgspec.Struct):
+    """
+    What became of some items.
+
+    Args:
+        rows: How many rows were looked at, refused ones not counted.
+        refused: The rows that can never be taken.
+        snapshot_complete: A complete `SnapshotEnd` was among them.
+        audit_complete: A complete `AuditEnd` was among them.
+        jobs: Identifiers of finished on-demand scans.
+    """
+
+    rows: int = 0
+    refused: list[Refused] = []
+    snapshot_complete: bool = False
+    audit_complete: bool = False
+    jobs: list[str] = []
+
+
+class Arbiter:
+    """
+    Decides what is true, row by row; works inside the writer's transaction.
+
+    Owns the hard links' bookkeeping; the tree is the caller's. After a rollback the caller
+    calls `forget`.
+    """
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self._links = HardLinks(tree)
+        self._memo: tuple[bytes, int, Directory | None] = (b"", -1, None)
+
+    def forget(self) -> None:
+        """Drop what was noted, after a rollback."""
+        self._links.forget()
+        self._memo = (b"", -1, None)
+
+    def apply(self, items: Sequence[FsItem], *, owner: int, ordered: bool = True, careful: bool = False) -> Applied:
+        """
+        Apply items in order.
+
+        Args:
+            items: Events and signals of one agent and pipe.
+            owner: That agent and pipe.
+            ordered: The index is the agent's own.
+            careful: Look at every number first; needed only after an `OverflowError`.
+
+        Raises:
+            OverflowError: A number does not fit the store; roll back and call again, carefully.
+        """
+        applied = Applied()
+        for item in items:
+            seen = Seen(item.index, owner, item.message_source is MessageSource.REALTIME, ordered)
+            if not 0 <= item.index <= _MAX_INT:
+                self._refuse_item(item, applied)
+            elif isinstance(item, (UpdateEvent, InsertEvent)):
+                rows = self._check_rows(item, applied) if careful else item.rows
+                applied.rows += len(rows)
+                self._apply_rows(item.prefix, rows, seen, applied)
+            elif isinstance(item, DeleteEvent):
+                applied.rows += len(item.rows)
+                self._apply_deletions(item.prefix, item.rows, seen, applied)
+            elif isinstance(item, Listed):
+                self._apply_listing(item, seen, applied)
+            elif isinstance(item, SnapshotEnd):
+                applied.snapshot_complete |= item.complete
+            elif isinstance(item, AuditEnd):
+                applied.audit_complete |= item.complete
+            elif isinstance(item, JobDone):
+                applied.jobs.append(item.job_id)
+        self.flush()
+        self._links.spread()
+        return applied
+
+    def flush(self) -> None:
+        """Carry out every collected write."""
+        tree = self.tree
+        tree.flush_puts()
+        for directory, seen, rows in tree.flush_new():
+            self._merge(directory, [row.path for row in rows], rows, seen)
+
+    def list_directory(self, directory: Directory, index: int) -> None:
+        """Apply the rule gone-by-listing to one directory."""
+        tree = self.tree
+        if not (directory.fresh and directory.lowest >= index):
+            self.flush()
+            for name, id_, floor, flags, size in tree.execute(
+                "SELECT name, id, ifnull(floor, 0), flags, size FROM nodes WHERE parent=? AND idx<?",
+                (directory.id, index),
+            ).fetchall():
+                remove_node(tree, directory.id, name, id_=id_, floor=floor, flags=flags, size=size, limit=index - 1)
+            if directory.buries:
+                tree.execute("DELETE FROM tombstones WHERE parent=? AND idx<=?", (directory.id, index))
+        directory.fresh = False
+        tree.raise_floor(directory, index)
+
+    def resolve(self, names: Sequence[bytes], seen: Seen) -> Directory | None:
+        """
+        Find the directory of these names, making placeholders for what is missing.
+
+        Returns:
+            None when it is known to be gone, or to be no directory, with a higher index.
+        """
+        directory = self.tree.get_root()
+        for name in names:
+            child = self.tree.get_directory(directory.id, name)
+            if child is None:
+                child = self._make_way(directory, name, seen)
+                if child is None:
+                    return None
+            directory = child
+        return directory
+
+    # -- rows -------------------------------------------------------------------------------
+
+    def _apply_rows(self, prefix: bytes, rows: Sequence[FsRow], seen: Seen, applied: Applied) -> None:
+        names = [row.path for row in rows]
+        if prefix.endswith(b"/") and are_plain_names(names):
+            try:
+                directory = self._resolve_prefix(prefix, seen)
+            except BadPath as err:
+                self._refuse(prefix, names, str(err), applied)
+                return
+            if directory is not None:
+                self._apply_group(directory, names, rows, seen)
+            return
+        for row in rows:
+            try:
+                way = split_path(prefix + row.path)
+            except BadPath as err:
+                self._refuse(prefix, [row.path], str(err), applied)
+                continue
+            if not way:
+                self._apply_root(row, seen)
+                continue
+            directory = self.resolve(way[:-1], seen)
+            if directory is not None:
+                self._merge(directory, [way[-1]], [row], seen)
+
+    def _resolve_prefix(self, prefix: bytes, seen: Seen) -> Directory | None:
+        known, removals, directory = self._memo
+        if known != prefix or removals != self.tree.removals:
+            directory = self.resolve(split_path(prefix), seen)
+            self._memo = (prefix, self.tree.removals, directory)
+            if directory is None:
+                self._memo = (b"", -1, None)  # the next row may have a higher index
+        return directory
+
+    def _apply_group(self, directory: Directory, names: list[bytes], rows: Sequence[FsRow], seen: Seen) -> None:
+        if not directory.fresh or seen.realtime or directory.buries or seen.idx < directory.floor:
+            self._merge(directory, names, rows, seen)
+            return
+        subdirectories = [row for row in rows if stat.S_ISDIR(row.mode)]
+        if subdirectories:
+            rows = [row for row in rows if not stat.S_ISDIR(row.mode)]
+        if rows:
+            self.tree.insert_later(directory, seen, rows)
+        for row in subdirectories:
+            self._apply_one(directory, row.path, row, self.tree.find_one(directory.id, row.path), seen)
+        self.tree.flush_puts()
+
+    def _merge(self, directory: Directory, names: list[bytes], rows: Sequence[FsRow], seen: Seen) -> None:
+        """Look at what is stored, row by row."""
+        self.flush()
+        stored = self.tree.find(directory, names)
+        for name, row in zip(names, rows, strict=True):
+            self._apply_one(directory, name, row, stored.get(name), seen)
+        self.tree.flush_puts()
+
+    def _apply_one(self, directory: Directory, name: bytes, row: FsRow, stored: Stored | None, seen: Seen) -> None:
+        if seen.realtime and row.nlink > 1:
+            self._links.note(row, seen.idx)
+        if stored is None:
+            self._add(directory, name, row, seen)
+            return
+        verdict = judge_row(stored, row, seen)
+        if verdict is Verdict.UPDATE:
+            self.tree.put_later(directory, name, row, stored, seen, next_flags(stored, row, seen))
+        elif verdict is Verdict.CONFIRM:
+            self.tree.confirm(directory, stored, seen)
+        elif verdict is Verdict.NEW_IDENTITY:
+            self._replace_directory(directory, name, row, stored, seen)
+        elif verdict is Verdict.FILE_OVER_DIRECTORY:
+            if self._remove(directory, stored, limit=seen.idx):
+                self.tree.put_later(directory, name, row, None, seen, next_flags(None, row, seen))
+        elif verdict is Verdict.DIRECTORY_OVER_FILE:
+            self._remove(directory, stored, limit=seen.idx)
+            floor = max(stored.idx, directory.floor)
+            self.tree.add_directory(directory, name, row, seen, idx=seen.idx, floor=floor)
+
+    def _add(self, directory: Directory, name: bytes, row: FsRow, seen: Seen) -> None:
+        tree = self.tree
+        tombstone = tree.get_tombstone(directory, name)
+        if is_buried(tombstone, directory.floor, row, seen):
+            return
+        if tombstone is not None:
+            tree.clear_tombstone(directory, name)
+        if stat.S_ISDIR(row.mode):
+            floor = max(tombstone or 0, directory.floor) if seen.ordered else 0
+            tree.add_directory(directory, name, row, seen, idx=seen.idx, floor=floor)
+        else:
+            tree.put_later(directory, name, row, None, seen, next_flags(None, row, seen))
+
+    def _replace_directory(self, parent: Directory, name: bytes, row: FsRow, stored: Stored, seen: Seen) -> None:
+        assert stored.id is not None
+        tree = self.tree
+        self.flush()
+        clear_subtree(tree, stored.id, seen.idx - 1)
+        tree.put_later(parent, name, row, stored, seen, next_flags(stored, row, seen))
+        tree.flush_puts()
+        directory = tree.get_directory(parent.id, name)
+        assert directory is not None
+        tree.raise_floor(directory, seen.idx)
+
+    def _remove(self, directory: Directory, stored: Stored, *, limit: int) -> bool:
+        self.flush()
+        return remove_node(self.tree, directory.id, stored.name, id_=stored.id, floor=stored.floor,
+                           flags=stored.flags, size=stored.size, limit=limit)
+
+    def _apply_root(self, row: FsRow, seen: Seen) -> None:
+        tree = self.tree
+        stored = tree.find_one(0, b"")
+        if stored is None or not stat.S_ISDIR(row.mode):
+            return
+        verdict = judge_row(stored, row, seen)
+        if verdict not in (Verdict.UPDATE, Verdict.NEW_IDENTITY):
+            return
+        root = tree.get_root()
+        self.flush()
+        if verdict is Verdict.NEW_IDENTITY:
+            clear_subtree(tree, root.id, seen.idx - 1)
+        above = Directory(0, 0, b"", 0, 0, 0)
+        tree.put_later(above, b"", row, stored, seen, next_flags(stored, row, seen))
+        tree.flush_puts()
+        if verdict is Verdict.NEW_IDENTITY:
+            tree.raise_floor(tree.get_root(), seen.idx)
+
+    def _make_way(self, directory: Directory, name: bytes, seen: Seen) -> Directory | None:
+        """Make a placeholder directory for a row below it, unless it is known to be gone."""
+        tree = self.tree
+        self.flush()
+        stored = tree.find_one(directory.id, name)
+        if stored is not None:
+            if stored.idx > seen.idx:
+                return None
+            limit = stored.idx
+            self._remove(directory, stored, limit=seen.idx)
+        else:
+            tombstone = tree.get_tombstone(directory, name)
+            limit = max(tombstone or 0, directory.floor)
+            if limit > seen.idx:
+                return None
+            if tombstone is not None:
+                tree.clear_tombstone(directory, name)
+        return tree.add_directory(directory, name, None, seen, idx=limit, floor=limit)
+
+    # -- deletions and listings -------------------------------------------------------------
+
+    def _apply_deletions(self, prefix: bytes, rows: Sequence[FsPath], seen: Seen, applied: Applied) -> None:
+        self.flush()
+        for row in rows:
+            try:
+                way = split_path(prefix + row.path)
+            except BadPath as err:
+                self._refuse(prefix, [row.path], str(err), applied)
+                continue
+            if way:  # the root is never deleted
+                self._delete(way, seen)
+
+    def _delete(self, way: list[bytes], seen: Seen) -> None:
+        tree = self.tree
+        directory = tree.get_root()
+        for at, name in enumerate(way):
+            child = tree.get_directory(directory.id, name)
+            if child is None or at == len(way) - 1:
+                # A missing parent: remember it of the topmost missing name only if that is
+                # the one that was looked for; a placeholder would claim that the parent exists.
+                if at == len(way) - 1:
+                    self._delete_name(directory, name, seen)
+                else:
+                    self._delete_below_missing(directory, way[at:], seen)
+                return
+            directory = child
+
+    def _delete_below_missing(self, directory: Directory, way: list[bytes], seen: Seen) -> None:
+        """Remember an absence whose parents are not known yet, for rows that come late."""
+        for name in way[:-1]:
+            child = self.tree.get_directory(directory.id, name) or self._make_way(directory, name, seen)
+            if child is None:
+                return
+            directory = child
+        self.tree.set_tombstone(directory, way[-1], seen)
+
+    def _delete_name(self, directory: Directory, name: bytes, seen: Seen) -> None:
+        stored = self.tree.find_one(directory.id, name)
+        if stored is None:
+            if seen.idx >= directory.floor:
+                self.tree.set_tombstone(directory, name, seen)
+            return
+        if not deletes(stored, seen):
+            if stored.id is not None and seen.ordered:
+                self._clear_old(directory, stored, seen)
+            return
+        if self._remove(directory, stored, limit=max(seen.idx, stored.idx)):
+            self.tree.set_tombstone(directory, name, seen)
+
+    def _clear_old(self, parent: Directory, stored: Stored, seen: Seen) -> None:
+        """A directory that is there now was gone before: what is below and older went with it."""
+        assert stored.id is not None
+        clear_subtree(self.tree, stored.id, seen.idx)
+        directory = self.tree.get_directory(parent.id, stored.name)
+        if directory is not None:
+            self.tree.raise_floor(directory, seen.idx)
+
+    def _apply_listing(self, item: Listed, seen: Seen, applied: Applied) -> None:
+        try:
+            way = split_path(item.path)
+        except BadPath as err:
+            self._refuse(item.path, [b""], str(err), applied)
+            return
+        directory = self.resolve(way, seen)
+        if directory is not None:
+            self.list_directory(directory, item.index)
+
+    # -- refusals ---------------------------------------------------------------------------
+
+    def _refuse(self, prefix: bytes, names: Sequence[bytes], reason: str, applied: Applied) -> None:
+        applied.rows -= len(names)
+        applied.refused += [Refused(prefix + name, reason) for name in names]
+
+    def _refuse_item(self, item: FsItem, applied: Applied) -> None:
+        rows: Sequence[FsRow | FsPath] = item.rows if isinstance(item, (UpdateEvent, InsertEvent, DeleteEvent)) else []
+        prefix = item.prefix if isinstance(item, (UpdateEvent, InsertEvent, DeleteEvent)) else b""
+        applied.refused += [Refused(prefix + row.path, f"index {item.index} is out of range") for row in rows]
+
+    def _check_rows(self, item: UpdateEvent[FsRow] | InsertEvent[FsRow], applied: Applied) -> list[FsRow]:
+        """Bring numbers into the store's range where that loses nothing, and refuse the other rows."""
+        good: list[FsRow] = []
+        for row in item.rows:
+            wrapped = msgspec.structs.replace(row, inode=_wrap(row.inode), device=_wrap(row.device))
+            numbers = msgspec.structs.astuple(wrapped)[1:10]
+            if all(-_MAX_INT - 1 <= number <= _MAX_INT for number in numbers):
+                good.append(wrapped)
+            else:
+                applied.refused.append(Refused(item.prefix + row.path, "a number does not fit 64 bits"))
+        return good
+
+
+def _wrap(number: int) -> int:
+    """Inodes and devices are unsigned; the store's numbers are signed."""
+    return number - (1 << 64) if _MAX_INT < number < 1 << 64 else number

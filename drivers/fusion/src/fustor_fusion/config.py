@@ -1,0 +1,35 @@
+"""What one Fusion server is told."""
+
+from pathlib import Path
+
+import msgspec
+
+
+class FusionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    The configuration of one Fusion server.
+
+    Args:
+        state_dir: Where the databases are; created when missing.
+        views: The views it serves, by name; each has its own database.
+        agent_key: The key that may push (and read).
+        reader_key: The key that may only read.
+        host: The address to listen on.
+        port: The port to listen on; 0 takes a free one.
+        session_timeout_s: A session that does not ask for its own time-out ends when no
+            heartbeat came for this long.
+        audit_interval_s: What agents are told; None leaves it to them, 0 is never.
+        sentinel_interval_s: Likewise.
+        max_body_bytes: A longer request body is refused with 413.
+    """
+
+    state_dir: Path
+    views: tuple[str, ...]
+    agent_key: str
+    reader_key: str
+    host: str = "127.0.0.1"
+    port: int = 8102
+    session_timeout_s: float = 30.0
+    audit_interval_s: float | None = None
+    sentinel_interval_s: float | None = 0.0
+    max_body_bytes: int = 64 * 1024 * 1024

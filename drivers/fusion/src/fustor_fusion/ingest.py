@@ -1,0 +1,95 @@
+"""Pieces of work for the writing thread: what a pushed body does."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+from fustor_event_model import FsItem, decode_fs_items
+
+from fustor_fusion.arbiter import Applied
+from fustor_fusion.errors import RequestRefused
+from fustor_fusion.positions import Owner
+from fustor_fusion.store import Writer
+
+
+class PushBody(msgspec.Struct, frozen=True, array_like=True):
+    """The body of a push of our own protocol; see docs/protocol.md."""
+
+    epoch: int
+    lane: str
+    seq: int
+    items: msgspec.Raw
+
+
+_LANES = ("realtime", "on_demand_job", "sentinel", "snapshot", "audit")
+_push_decoder = msgspec.msgpack.Decoder(PushBody)
+
+
+def peek_priority(body: bytes) -> int:
+    """Return the priority of a push from its first bytes, without decoding it: realtime goes first."""
+    return 0 if b"realtime" in body[:32] else 1
+
+
+def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: str, session_id: str,
+               leads: bool) -> Applied:
+    """
+    Apply one batch of our own protocol, once.
+
+    Raises:
+        RequestRefused: 422 the body is malformed, 409 its epoch is over.
+        OverflowError: Call again, carefully.
+    """
+    try:
+        push = _push_decoder.decode(body)
+        items = decode_fs_items(push.items)
+    except (msgspec.DecodeError, RecursionError) as err:
+        raise RequestRefused(422, f"malformed batch: {err}") from err
+    if push.lane not in _LANES:
+        raise RequestRefused(422, f"malformed batch: lane {push.lane!r:.40} is none of {', '.join(_LANES)}")
+    if not (0 < push.epoch < 1 << 63 and 0 < push.seq < 1 << 63):
+        raise RequestRefused(422, "malformed batch: epoch and seq are positive numbers of at most 63 bits")
+    owner = writer.positions.get_owner(agent, pipe)
+    if not writer.positions.advance(owner, epoch=push.epoch, lane=push.lane, seq=push.seq):
+        return Applied()
+    applied = writer.arbiter.apply(items, owner=owner.id, careful=careful)
+    _finish(writer, owner, items, applied, session_id=session_id, leads=leads)
+    return applied
+
+
+def apply_public(writer: Writer, careful: bool, *, items: Callable[[Callable[[], int]], list[FsItem]], agent: str,
+                 pipe: str, session_id: str, leads: bool) -> Applied:
+    """
+    Apply items of an agent without an index of its own; the order of arrival is their index.
+
+    Args:
+        writer: The writing thread's.
+        careful: As in `Arbiter.apply`.
+        items: Makes the items, given a clock that stamps each.
+        agent: The agent.
+        pipe: Its pipe.
+        session_id: The session that pushes.
+        leads: The session is the leader.
+    """
+    owner = writer.positions.get_owner(agent, pipe)
+
+    def stamp() -> int:
+        owner.newest = max(owner.newest + 1, time.time_ns())
+        owner.changed.add("")
+        return owner.newest
+
+    made = items(stamp)
+    applied = writer.arbiter.apply(made, owner=owner.id, ordered=False, careful=careful)
+    _finish(writer, owner, made, applied, session_id=session_id, leads=leads)
+    return applied
+
+
+def _finish(writer: Writer, owner: Owner, items: list[FsItem], applied: Applied, *, session_id: str,
+            leads: bool) -> None:
+    writer.rows_applied += applied.rows
+    if items and items[-1].index > owner.newest:
+        owner.newest = min(items[-1].index, (1 << 63) - 1)
+        owner.changed.add("")
+    if applied.snapshot_complete:
+        applied.snapshot_complete = leads
+        if leads:
+            writer.db.execute("UPDATE sessions SET snapshot_done=1 WHERE id=?", (session_id,))

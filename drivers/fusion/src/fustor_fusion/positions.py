@@ -1,0 +1,90 @@
+"""Who pushes into a view, and up to where each of them has been applied."""
+
+import apsw
+
+from fustor_fusion.errors import RequestRefused
+
+
+class Owner:
+    """
+    One agent and pipe as the writer remembers it.
+
+    Args:
+        id: Its number in the view.
+        epoch: The newest epoch that pushed.
+        newest: The highest index it has sent.
+        seqs: Per lane, the last sequence number of that epoch that was applied.
+    """
+
+    __slots__ = ("changed", "epoch", "id", "newest", "seqs")
+
+    def __init__(self, id_: int, epoch: int, newest: int, seqs: dict[str, int]) -> None:
+        self.id = id_
+        self.epoch = epoch
+        self.newest = newest
+        self.seqs = seqs
+        self.changed: set[str] = set()
+
+
+class Positions:
+    """
+    The owners of a view and their positions, written in the transaction of the rows.
+
+    Args:
+        connection: The writing connection.
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._db = connection
+        self._owners: dict[tuple[str, str], Owner] = {}
+
+    def forget(self) -> None:
+        """Drop what is remembered, after a rollback."""
+        self._owners.clear()
+
+    def get_owner(self, agent: str, pipe: str) -> Owner:
+        """Return an owner, making it when it is new."""
+        owner = self._owners.get((agent, pipe))
+        if owner is not None:
+            return owner
+        execute = self._db.execute
+        execute("INSERT OR IGNORE INTO owners(agent, pipe, epoch, newest) VALUES(?,?,0,0)", (agent, pipe))
+        (id_, epoch, newest), = execute("SELECT id, epoch, newest FROM owners WHERE agent=? AND pipe=?", (agent, pipe))
+        seqs = dict(execute("SELECT lane, seq FROM positions WHERE owner=?", (id_,)).fetchall())
+        owner = self._owners[agent, pipe] = Owner(id_, epoch, newest, seqs)
+        return owner
+
+    def get_owners(self) -> list[Owner]:
+        """Return every owner that pushed since the start."""
+        return list(self._owners.values())
+
+    def advance(self, owner: Owner, *, epoch: int, lane: str, seq: int) -> bool:
+        """
+        Take a batch's place in the order of its lane.
+
+        Returns:
+            False when it was applied already.
+
+        Raises:
+            RequestRefused: 409, a newer incarnation of the sender has pushed before.
+        """
+        if epoch < owner.epoch:
+            raise RequestRefused(409, f"epoch {epoch} is over: epoch {owner.epoch} has pushed already")
+        if epoch > owner.epoch:
+            self._db.execute("DELETE FROM positions WHERE owner=?", (owner.id,))
+            owner.epoch, owner.seqs = epoch, {}
+        if seq <= owner.seqs.get(lane, 0):
+            return False
+        owner.seqs[lane] = seq
+        owner.changed.add(lane)
+        return True
+
+    def save(self) -> None:
+        """Write what has changed; call right before COMMIT."""
+        for owner in self._owners.values():
+            if not owner.changed:
+                continue
+            self._db.execute("UPDATE owners SET epoch=?, newest=? WHERE id=?", (owner.epoch, owner.newest, owner.id))
+            for lane in owner.changed - {""}:
+                self._db.execute("INSERT OR REPLACE INTO positions VALUES(?,?,?)", (owner.id, lane, owner.seqs[lane]))
+            owner.changed = set()

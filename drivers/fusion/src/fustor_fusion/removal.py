@@ -1,0 +1,121 @@
+"""Removing what is gone: nodes and subtrees, as far as no later observation says otherwise."""
+
+from fustor_fusion.rules import PLACEHOLDER
+from fustor_fusion.tree import Tree
+
+
+def clear_subtree(tree: Tree, directory_id: int, limit: int) -> bool:
+    """
+    Remove everything below a directory that was last seen at or before an index.
+
+    A node that was seen later survives; so do the directories on the way to it, as
+    placeholders if they themselves were not seen later. A tombstone or a listing above the
+    limit proves just as much. Collected writes must have been flushed.
+
+    Args:
+        tree: The nodes.
+        directory_id: The top; itself left alone.
+        limit: The index.
+
+    Returns:
+        True when something below survived.
+    """
+    order = [directory_id]
+    for current in order:  # grows while it runs: parents before children
+        order += [row[0] for row in tree.execute(
+            "SELECT id FROM nodes WHERE parent=? AND id IS NOT NULL", (current,))]
+    survivors: set[int] = set()
+    for current in reversed(order):
+        if _clear_directory(tree, current, limit, survivors):
+            survivors.add(current)
+    tree.removals += 1
+    return directory_id in survivors
+
+
+def _clear_directory(tree: Tree, current: int, limit: int, survivors: set[int]) -> bool:
+    """Remove the children of one directory, those of its subdirectories being done; tell whether it must stay."""
+    keep_tombstones = bool(tree.execute(
+        "SELECT 1 FROM tombstones WHERE parent=? AND idx>? LIMIT 1", (current, limit)).fetchall())
+    tree.execute("DELETE FROM tombstones WHERE parent=? AND idx<=?", (current, limit))
+    stays = keep_tombstones
+    for name, id_, idx, floor, flags in tree.execute(
+        "SELECT name, id, idx, ifnull(floor, 0), flags FROM nodes WHERE parent=? AND id IS NOT NULL", (current,)
+    ).fetchall():
+        tree.uncache(current, name)
+        if idx > limit or floor > limit or id_ in survivors:
+            stays = True
+            _keep_directory(tree, current, name, idx, limit, flags)
+        else:
+            _drop_directory_row(tree, current, name, flags)
+    (count, size), = tree.execute(
+        "SELECT count(*), ifnull(sum(size), 0) FROM nodes WHERE parent=? AND id IS NULL AND idx<=?", (current, limit))
+    if count:
+        tree.execute("DELETE FROM nodes WHERE parent=? AND id IS NULL AND idx<=?", (current, limit))
+        tree.counts.files -= count
+        tree.counts.bytes -= size
+    return stays or bool(tree.execute("SELECT 1 FROM nodes WHERE parent=? LIMIT 1", (current,)).fetchall())
+
+
+def _keep_directory(tree: Tree, parent: int, name: bytes, idx: int, limit: int, flags: int) -> None:
+    if idx > limit:
+        tree.execute("UPDATE nodes SET floor=max(floor, ?) WHERE parent=? AND name=?", (limit, parent, name))
+    else:
+        make_placeholder(tree, parent, name, limit, flags)
+
+
+def make_placeholder(tree: Tree, parent: int, name: bytes, limit: int, flags: int) -> None:
+    """Keep a directory only as the way to what is below it; it was gone at the limit."""
+    tree.execute(
+        "UPDATE nodes SET idx=?1, floor=max(floor, ?1), flags=?2, size=0, mtime_ns=0, ctime_ns=0, mode=16384,"
+        " uid=0, gid=0, device=0, inode=0, nlink=1, target=NULL WHERE parent=?3 AND name=?4",
+        (limit, PLACEHOLDER, parent, name),
+    )
+    tree.uncache(parent, name)
+    if not flags & PLACEHOLDER:
+        tree.counts.directories -= 1
+
+
+def _drop_directory_row(tree: Tree, parent: int, name: bytes, flags: int) -> None:
+    tree.execute("DELETE FROM nodes WHERE parent=? AND name=?", (parent, name))
+    tree.uncache(parent, name)
+    if not flags & PLACEHOLDER:
+        tree.counts.directories -= 1
+
+
+def remove_node(
+    tree: Tree, parent: int, name: bytes, *, id_: int | None, floor: int, flags: int, size: int, limit: int
+) -> bool:
+    """
+    Remove one node, and below a directory all that was last seen at or before the limit.
+
+    Returns:
+        False when it stays as a placeholder, because something below it was seen later.
+    """
+    if id_ is None:
+        tree.execute("DELETE FROM nodes WHERE parent=? AND name=?", (parent, name))
+        tree.counts.files -= 1
+        tree.counts.bytes -= size
+        return True
+    if clear_subtree(tree, id_, limit) or floor > limit:
+        make_placeholder(tree, parent, name, limit, flags)
+        return False
+    _drop_directory_row(tree, parent, name, flags)
+    return True
+
+
+def purge(tree: Tree, owner: int, limit: int) -> int:
+    """
+    Forget the tombstones of one owner below an index, and placeholders that lead nowhere.
+
+    Returns:
+        How many tombstones were forgotten.
+    """
+    tree.execute("DELETE FROM tombstones WHERE owner=? AND idx<?", (owner, limit))
+    purged = int(tree.db.changes())
+    for parent, name in tree.execute(
+        "SELECT parent, name FROM nodes AS n WHERE flags & 3 AND flags & 2 AND idx < ?1 AND floor < ?1 AND parent > 0"
+        " AND NOT EXISTS (SELECT 1 FROM nodes WHERE parent = n.id)"
+        " AND NOT EXISTS (SELECT 1 FROM tombstones WHERE parent = n.id)", (limit,)
+    ).fetchall():
+        _drop_directory_row(tree, parent, name, PLACEHOLDER)
+    return purged

@@ -1,0 +1,141 @@
+"""
+Arbitration: what an incoming row, deletion or listing does to what is stored; pure.
+
+The rules, by their names in docs/CONSISTENCY_DESIGN.md:
+
+    higher-index-wins     one agent and pipe: the higher index wins; equal: the later arrival
+    realtime-beats-scans  otherwise: realtime wins; a scan needs a later mtime than a realtime
+                          row, and the same or a later one than a scan
+    buried                a row below a tombstone's or a listing's index is dropped
+    gone-by-listing       a child with a lower index than the listing is gone
+    new-identity          another (device, inode) with a higher index is another directory
+    suspect               seen being written, until it was seen closed or unchanged
+"""
+
+import enum
+import stat
+
+import msgspec
+from fustor_event_model import FsRow
+
+SUSPECT = 1
+PLACEHOLDER = 2
+REALTIME = 4
+
+
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """
+    How an observation came about.
+
+    Args:
+        idx: Its index.
+        owner: The agent and pipe, as a number.
+        realtime: It came on the realtime lane.
+        ordered: The index is the agent's own and says when it looked; False when it is
+            only the order of arrival.
+    """
+
+    idx: int
+    owner: int
+    realtime: bool
+    ordered: bool
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """A stored node, as far as the rules look at it; the fields are columns of the store."""
+
+    name: bytes
+    idx: int
+    owner: int
+    flags: int
+    id: int | None
+    floor: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    device: int
+    inode: int
+    nlink: int
+
+
+class Verdict(enum.Enum):
+    """What a row does to a node of the same path."""
+
+    DROP = "drop"
+    CONFIRM = "confirm"  # the node stays as it is, but was seen to exist
+    UPDATE = "update"
+    NEW_IDENTITY = "new identity"
+    FILE_OVER_DIRECTORY = "file over directory"
+    DIRECTORY_OVER_FILE = "directory over file"
+
+
+def judge_row(stored: Stored, row: FsRow, seen: Seen) -> Verdict:
+    """Decide what a row does to the node that is stored at its path."""
+    if not _wins(stored, row, seen):
+        comparable = seen.ordered and stored.owner == seen.owner
+        return Verdict.DROP if comparable or seen.idx <= stored.idx else Verdict.CONFIRM
+    was_directory = stored.id is not None
+    is_directory = stat.S_ISDIR(row.mode)
+    if was_directory != is_directory:
+        return Verdict.DIRECTORY_OVER_FILE if is_directory else Verdict.FILE_OVER_DIRECTORY
+    if is_directory and is_new_identity(stored, row, seen):
+        return Verdict.NEW_IDENTITY
+    return Verdict.UPDATE
+
+
+def _wins(stored: Stored, row: FsRow, seen: Seen) -> bool:
+    if stored.flags & PLACEHOLDER or (seen.ordered and stored.owner == seen.owner):
+        return seen.idx >= stored.idx  # higher-index-wins
+    if seen.realtime:
+        return True  # realtime-beats-scans
+    if stored.flags & REALTIME:
+        return row.mtime_ns > stored.mtime_ns
+    return row.mtime_ns >= stored.mtime_ns
+
+
+def is_new_identity(stored: Stored, row: FsRow, seen: Seen) -> bool:
+    """Tell whether a directory row means another directory than the stored one (new-identity)."""
+    return (
+        not stored.flags & PLACEHOLDER
+        and seen.idx > stored.idx
+        and (row.inode != stored.inode or row.device != stored.device)
+    )
+
+
+def is_buried(tombstone: int | None, floor: int, row: FsRow, seen: Seen) -> bool:
+    """
+    Tell whether a row for a name that is not stored must be dropped (buried).
+
+    Args:
+        tombstone: Index at which the name was seen to be gone; None when it was not.
+        floor: Index of the parent's last listing, which did not name it.
+        row: The row.
+        seen: How it came about.
+    """
+    if seen.ordered:
+        return seen.idx < max(tombstone or 0, floor)
+    if seen.realtime or tombstone is None:
+        return False
+    # The index of a tombstone is a wall clock of about the same epoch as an mtime.
+    return row.mtime_ns <= tombstone
+
+
+def deletes(stored: Stored, seen: Seen) -> bool:
+    """Tell whether an observed absence removes a node."""
+    if seen.idx >= stored.idx:
+        return True
+    return stored.owner != seen.owner and seen.realtime and not stored.flags & REALTIME
+
+
+def next_flags(stored: Stored | None, row: FsRow, seen: Seen) -> int:
+    """Compute the flags of a node from a row that is taken (suspect)."""
+    flags = REALTIME if seen.realtime else 0
+    if stat.S_ISDIR(row.mode):
+        return flags
+    if seen.realtime:
+        return flags if row.is_atomic_write else flags | SUSPECT
+    if stored is not None and stored.flags & SUSPECT:
+        unchanged = stored.size == row.size and stored.mtime_ns == row.mtime_ns
+        return flags if unchanged else flags | SUSPECT
+    return flags

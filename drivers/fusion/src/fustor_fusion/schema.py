@@ -1,0 +1,140 @@
+"""The database of one view: its tables, how it is opened, and what happens to a damaged one."""
+
+import contextlib
+import logging
+import secrets
+from pathlib import Path
+from urllib.parse import quote
+
+import apsw
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+ROOT_ID = 1
+BUSY_TIMEOUT_MS = 5_000
+
+# One row per name, keyed by the directory and the name, so that a listing is one range and a
+# renamed directory one row. Only directories have an id and a floor (see rules.py).
+# No index over all inodes: it would cost a third of the ingest rate.
+_DDL = """
+CREATE TABLE nodes(
+  parent INTEGER NOT NULL, name BLOB NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+  ctime_ns INTEGER NOT NULL, mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL,
+  device INTEGER NOT NULL, inode INTEGER NOT NULL, nlink INTEGER NOT NULL, target BLOB,
+  idx INTEGER NOT NULL, owner INTEGER NOT NULL, flags INTEGER NOT NULL, id INTEGER, floor INTEGER,
+  PRIMARY KEY(parent, name)) WITHOUT ROWID;
+CREATE INDEX links ON nodes(inode, device) WHERE nlink > 1 AND id IS NULL;
+CREATE INDEX marked ON nodes(flags, idx) WHERE flags & 3;
+CREATE TABLE tombstones(
+  parent INTEGER NOT NULL, name BLOB NOT NULL, idx INTEGER NOT NULL, owner INTEGER NOT NULL,
+  PRIMARY KEY(parent, name)) WITHOUT ROWID;
+CREATE TABLE owners(id INTEGER PRIMARY KEY, agent TEXT NOT NULL, pipe TEXT NOT NULL,
+  epoch INTEGER NOT NULL, newest INTEGER NOT NULL, UNIQUE(agent, pipe));
+CREATE TABLE positions(owner INTEGER NOT NULL, lane TEXT NOT NULL, seq INTEGER NOT NULL,
+  PRIMARY KEY(owner, lane)) WITHOUT ROWID;
+CREATE TABLE sessions(id TEXT PRIMARY KEY, state BLOB NOT NULL, snapshot_done INTEGER NOT NULL DEFAULT 0)
+  WITHOUT ROWID;
+CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+INSERT INTO nodes VALUES(0, x'', 0, 0, 0, 16384, 0, 0, 0, 0, 1, NULL, 0, 0, 2, 1, 0);
+"""
+
+
+def name_database(state_dir: Path, view: str) -> Path:
+    """Return where the database of a view is."""
+    return state_dir / f"fusion-{quote(view, safe='')}.db"
+
+
+def open_database(path: Path) -> tuple[apsw.Connection, str | None]:
+    """
+    Open the writing connection, making the database when it is missing.
+
+    A damaged database is set aside as `<name>.damaged-<n>` and a new one is made.
+
+    Returns:
+        The connection, and what was set aside and why; None when nothing was.
+
+    Raises:
+        apsw.Error: The file cannot be opened for another reason than damage.
+    """
+    try:
+        return _open(path), None
+    except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, _Unusable) as err:
+        aside = _set_aside(path)
+        log.error("A database is damaged; it was set aside and a new one begun path=%s aside=%s error=%s",
+                  path, aside.name, err)
+        return _open(path), f"the database was damaged ({err}) and set aside as {aside.name}"
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """Open a connection that can only read."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    connection.execute("PRAGMA query_only=ON; PRAGMA cache_size=-2000")
+    return connection
+
+
+def mark_damaged(path: Path) -> None:
+    """Leave a mark that makes the next `open_database` look at every page."""
+    _mark(path).touch()
+
+
+class _Unusable(Exception):
+    """The file is a database, but not one of ours or not whole."""
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(path.name + ".check")
+
+
+def _open(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path), statementcachesize=200)
+    try:
+        path.chmod(0o600)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-6000;"
+                           "PRAGMA journal_size_limit=16777216")
+        if connection.pragma("user_version") == 0 and not connection.pragma("schema_version"):
+            _create(connection)
+        _check(connection, every_page=_mark(path).exists())
+        _mark(path).unlink(missing_ok=True)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _create(connection: apsw.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(_DDL)
+    connection.execute("INSERT INTO meta VALUES('generation', ?), ('next_id', 2)", (secrets.token_hex(16),))
+    connection.execute(f"PRAGMA user_version={VERSION}")
+    connection.execute("COMMIT")
+
+
+def _check(connection: apsw.Connection, *, every_page: bool) -> None:
+    version = connection.pragma("user_version")
+    if version != VERSION:
+        raise _Unusable(f"it is of version {version}, this is version {VERSION}")
+    for table in ("nodes", "tombstones", "owners", "positions", "sessions", "meta"):
+        connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
+    if not connection.execute("SELECT 1 FROM meta WHERE key='generation'").fetchall():
+        raise _Unusable("it has no generation")
+    if not connection.execute("SELECT 1 FROM nodes WHERE parent=0 AND id=?", (ROOT_ID,)).fetchall():
+        raise _Unusable("it has no root")
+    if every_page:
+        result = connection.pragma("quick_check")
+        if result != "ok":
+            raise _Unusable(f"quick_check says {result!r:.200}")
+
+
+def _set_aside(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.replace(aside)
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
+    _mark(path).unlink(missing_ok=True)
+    return aside

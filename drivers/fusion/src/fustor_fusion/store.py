@@ -1,0 +1,210 @@
+"""The database of one view and its one writing thread: takes all that is queued, commits once, answers all."""
+
+import heapq
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import apsw
+
+from fustor_fusion.arbiter import Arbiter
+from fustor_fusion.errors import FusionError, StoreUnavailable
+from fustor_fusion.positions import Positions
+from fustor_fusion.removal import purge
+from fustor_fusion.schema import mark_damaged, open_database
+from fustor_fusion.tree import Counts, Tree
+
+log = logging.getLogger(__name__)
+
+_MAX_GROUP = 32
+_TOMBSTONE_AGE_NS = 3600 * 10**9
+_PURGE_EVERY = 4096
+
+T = TypeVar("T")
+
+
+class Writer:
+    """
+    What a piece of work may use; lives in the writing thread.
+
+    Args:
+        connection: The writing connection, inside a transaction while work runs.
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.db = connection
+        self.tree = Tree(connection)
+        self.arbiter = Arbiter(self.tree)
+        self.positions = Positions(connection)
+        self.rows_applied = 0
+
+
+Work = Callable[[Writer, bool], T]
+
+
+class _Job(Generic[T]):
+    __slots__ = ("error", "future", "result", "work")
+
+    def __init__(self, work: Work[T]) -> None:
+        self.work = work
+        self.future: Future[T] = Future()
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+
+class Store:
+    """
+    Owns the database of one view, its writing connection and its writing thread.
+
+    Readers open connections of their own (`schema.open_reader`) and never wait for the writer.
+
+    Args:
+        path: The database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db, self.damage = open_database(path)
+        self._writer = Writer(self._db)
+        self.generation: str = self._db.execute("SELECT value FROM meta WHERE key='generation'").fetchall()[0][0]
+        self._queue: list[tuple[int, int, _Job[Any]]] = []
+        self._numbers = itertools.count()
+        self._filled = threading.Condition()
+        self._closing = False
+        self._busy = False
+        self._commits = 0
+        self._totals = self._read_totals()
+        self._thread = threading.Thread(target=self._run, name=f"writer {path.stem}", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work[T], *, priority: int = 0) -> "Future[T]":
+        """
+        Queue work for the writing thread.
+
+        Args:
+            work: Called as `work(writer, careful)` inside a transaction; called a second time with
+                `careful=True`, after a rollback, when it raised `OverflowError`.
+            priority: Lower goes first.
+
+        Returns:
+            Done once the work is committed (synchronous=FULL) or has failed; `StoreUnavailable`
+            means that nothing of it was applied.
+        """
+        job = _Job(work)
+        with self._filled:
+            if self._closing:
+                job.future.set_exception(StoreUnavailable("the store is closing"))
+                return job.future
+            heapq.heappush(self._queue, (priority, next(self._numbers), job))
+            self._filled.notify()
+        return job.future
+
+    def close(self) -> None:
+        """Finish what is queued, stop the thread, close the connection."""
+        with self._filled:
+            self._closing = True
+            self._filled.notify()
+        self._thread.join()
+        self._db.close()
+
+    def get_totals(self) -> dict[str, int]:
+        """Return files, directories, bytes, and rows applied since the start; any thread."""
+        return self._totals
+
+    def get_commits(self) -> int:
+        """Return how many transactions were committed since the start; any thread."""
+        return self._commits
+
+    def owes_work(self) -> bool:
+        """Tell whether something is queued or under way; any thread."""
+        return bool(self._queue) or self._busy
+
+    # -- the writing thread -----------------------------------------------------------------
+
+    def _run(self) -> None:
+        while jobs := self._take():
+            self._commit_group(jobs)
+            for job in jobs:
+                if job.error is not None:
+                    job.future.set_exception(job.error)
+                else:
+                    job.future.set_result(job.result)
+            self._busy = False
+
+    def _take(self) -> list[_Job[Any]]:
+        with self._filled:
+            while not self._queue and not self._closing:
+                self._filled.wait()
+            self._busy = bool(self._queue)
+            return [heapq.heappop(self._queue)[2] for _ in range(min(len(self._queue), _MAX_GROUP))]
+
+    def _commit_group(self, jobs: list[_Job[Any]]) -> None:
+        writer = self._writer
+        before = writer.tree.copy_counts(), writer.rows_applied
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                self._do(job)
+            if self._commits % _PURGE_EVERY == _PURGE_EVERY - 1:
+                self._purge()
+            writer.tree.save()
+            writer.positions.save()
+            self._db.execute("COMMIT")
+        except apsw.Error as err:
+            self._roll_back(before, err)
+            for job in jobs:
+                job.error = StoreUnavailable(f"{self.path.name}: {err}")
+            return
+        self._commits += 1
+        self._totals = self._read_totals()
+
+    def _do(self, job: _Job[Any]) -> None:
+        for careful in (False, True):
+            counts, rows = self._writer.tree.copy_counts(), self._writer.rows_applied
+            self._db.execute("SAVEPOINT work")
+            try:
+                job.result = job.work(self._writer, careful)
+                self._db.execute("RELEASE work")
+                return
+            except apsw.Error:
+                raise
+            # Whatever a piece of work raises is its caller's answer; the others of the group go on.
+            except Exception as err:
+                self._db.execute("ROLLBACK TO work; RELEASE work")
+                self._forget(counts, rows)
+                if isinstance(err, OverflowError) and not careful:
+                    continue
+                if not isinstance(err, FusionError):
+                    log.exception("A piece of work failed path=%s", self.path)
+                job.error = err
+                return
+
+    def _roll_back(self, before: tuple[Counts, int], err: apsw.Error) -> None:
+        log.error("A transaction failed; its batches were not applied path=%s error=%s", self.path, err)
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._forget(*before)
+        if isinstance(err, (apsw.CorruptError, apsw.NotADBError)):
+            self.damage = f"the database is damaged ({err}); it is set aside at the next start"
+            mark_damaged(self.path)
+
+    def _forget(self, counts: Counts, rows: int) -> None:
+        writer = self._writer
+        writer.tree.forget(counts)
+        writer.arbiter.forget()
+        writer.positions.forget()
+        writer.rows_applied = rows
+
+    def _purge(self) -> None:
+        for owner in self._writer.positions.get_owners():
+            if purged := purge(self._writer.tree, owner.id, owner.newest - _TOMBSTONE_AGE_NS):
+                log.info("Old tombstones were forgotten path=%s count=%d", self.path, purged)
+
+    def _read_totals(self) -> dict[str, int]:
+        counts = self._writer.tree.counts
+        return {"files": counts.files, "directories": counts.directories, "bytes": counts.bytes,
+                "rows_applied": self._writer.rows_applied}

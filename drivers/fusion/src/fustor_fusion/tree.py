@@ -1,0 +1,303 @@
+"""The nodes of one view as the writer sees them: lookups, buffered writes, counts."""
+
+from collections.abc import Iterator, Sequence
+
+import apsw
+import msgspec
+from fustor_event_model import FsRow
+
+from fustor_fusion.rules import PLACEHOLDER, REALTIME, Seen, Stored
+from fustor_fusion.schema import ROOT_ID
+
+_MAX_CACHED = 20_000
+_NEVER = 1 << 63
+_ROW_COLUMNS = 11  # the leading fields of FsRow, `path` to `target`, are columns in this order
+_COLUMNS = (
+    "parent, idx, owner, flags, name, size, mtime_ns, ctime_ns, mode, uid, gid, device, inode, nlink, target"
+)
+_STORED = "name, idx, owner, flags, id, ifnull(floor, 0), size, mtime_ns, ctime_ns, mode, device, inode, nlink"
+_INSERT_WIDTHS = (128, 64, 32, 16, 8, 4, 2, 1)
+_SELECT_WIDTHS = (64, 8, 1)
+_INSERT = {
+    width: f"INSERT INTO nodes({_COLUMNS}) VALUES " + ",".join(["(" + ",".join("?" * 15) + ")"] * width)
+    for width in _INSERT_WIDTHS
+}
+_PUT = {
+    width: f"INSERT OR REPLACE INTO nodes({_COLUMNS}, id, floor) VALUES "
+    + ",".join(["(" + ",".join("?" * 17) + ")"] * width)
+    for width in _INSERT_WIDTHS
+}
+_SELECT = {
+    width: f"SELECT {_STORED} FROM nodes WHERE parent=? AND name IN (" + ",".join("?" * width) + ")"
+    for width in _SELECT_WIDTHS
+}
+_astuple = msgspec.structs.astuple
+
+
+class Directory(msgspec.Struct, gc=False, eq=False):
+    """
+    A directory as the writer remembers it; always what the database says.
+
+    Args:
+        id: Its number, never used again.
+        parent: The number of the directory it is in.
+        name: Its name there.
+        idx: Index of its last observation.
+        floor: Index of its last listing; see the rule `buried`.
+        flags: As in `rules`.
+        fresh: It was made by this process and not listed since, so that its names are
+            most likely new: insert first, look only when that fails.
+        lowest: While fresh, the lowest index of its children.
+        buries: It may hold tombstones.
+    """
+
+    id: int
+    parent: int
+    name: bytes
+    idx: int
+    floor: int
+    flags: int
+    fresh: bool = False
+    lowest: int = _NEVER
+    buries: bool = True
+
+
+class Counts(msgspec.Struct, gc=False):
+    """How much a view holds: without the root, without placeholders; bytes of non-directories."""
+
+    files: int = 0
+    directories: int = 0
+    bytes: int = 0
+
+
+class Tree:
+    """
+    Reads and writes nodes through the one writing connection, inside its transaction.
+
+    Writes are collected; `flush` carries them out, and everything that must see them flushes first.
+    Keeps directories by (parent, name): numbers are never used again, so the entries below a
+    removed directory can never be met again and need no search.
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.db = connection
+        self.execute = connection.execute
+        meta = dict(self.execute("SELECT key, value FROM meta").fetchall())
+        self.next_id: int = meta["next_id"]
+        self.counts = Counts(meta.get("files", 0), meta.get("directories", 0), meta.get("bytes", 0))
+        self.removals = 0
+        self._cache: dict[tuple[int, bytes], Directory] = {}
+        self._new: list[tuple[Directory, Seen, Sequence[FsRow]]] = []
+        self._puts: list[tuple[object, ...]] = []
+
+    # -- transaction edges ---------------------------------------------------------------
+
+    def forget(self, counts: Counts) -> None:
+        """Drop all that is remembered or collected, after a rollback to `counts`."""
+        self._cache.clear()
+        self._new.clear()
+        self._puts.clear()
+        self.counts = counts
+        self.removals += 1
+
+    def copy_counts(self) -> Counts:
+        """Return the counts as they are now."""
+        return Counts(self.counts.files, self.counts.directories, self.counts.bytes)
+
+    def save(self) -> None:
+        """Write what belongs into the transaction besides the rows; call right before COMMIT."""
+        self.execute(
+            "INSERT OR REPLACE INTO meta VALUES('next_id',?),('files',?),('directories',?),('bytes',?)",
+            (self.next_id, self.counts.files, self.counts.directories, self.counts.bytes),
+        )
+        if len(self._cache) > _MAX_CACHED:
+            for key in list(self._cache)[: _MAX_CACHED // 2]:
+                del self._cache[key]
+
+    # -- lookups --------------------------------------------------------------------------
+
+    def get_root(self) -> Directory:
+        """Return the root, which is always there."""
+        root = self.get_directory(0, b"")
+        assert root is not None
+        return root
+
+    def get_directory(self, parent: int, name: bytes) -> Directory | None:
+        """Return a child that is a directory; None when there is none, or it is something else."""
+        found = self._cache.get((parent, name))
+        if found is not None:
+            return found
+        rows = self.execute(
+            "SELECT id, idx, ifnull(floor, 0), flags FROM nodes WHERE parent=? AND name=? AND id IS NOT NULL",
+            (parent, name),
+        ).fetchall()
+        if not rows:
+            return None
+        directory = Directory(rows[0][0], parent, name, *rows[0][1:])
+        directory.buries = self._has_tombstones(directory.id)
+        if directory.id == ROOT_ID and directory.flags & PLACEHOLDER and not directory.floor:
+            directory.fresh = not self.execute("SELECT 1 FROM nodes WHERE parent=? LIMIT 1", (ROOT_ID,)).fetchall()
+        self._cache[parent, name] = directory
+        return directory
+
+    def find(self, directory: Directory, names: list[bytes]) -> dict[bytes, Stored]:
+        """Return those of the names that are stored. Collected writes must have been flushed."""
+        found: dict[bytes, Stored] = {}
+        at = 0
+        while at < len(names):
+            left = len(names) - at
+            width = 64 if left > 8 else 8 if left > 1 else 1
+            part = names[at : at + width]
+            part += part[:1] * (width - len(part))
+            for columns in self.execute(_SELECT[width], (directory.id, *part)):
+                found[columns[0]] = Stored(*columns)
+            at += width
+        return found
+
+    def find_one(self, parent: int, name: bytes) -> Stored | None:
+        """Return one stored node."""
+        rows = self.execute(_SELECT[1], (parent, name)).fetchall()
+        return Stored(*rows[0]) if rows else None
+
+    # -- tombstones -------------------------------------------------------------------------
+
+    def _has_tombstones(self, parent: int) -> bool:
+        return bool(self.execute("SELECT 1 FROM tombstones WHERE parent=? LIMIT 1", (parent,)).fetchall())
+
+    def get_tombstone(self, directory: Directory, name: bytes) -> int | None:
+        """Return the index at which a name was seen to be gone, if that is remembered."""
+        if not directory.buries:
+            return None
+        rows = self.execute("SELECT idx FROM tombstones WHERE parent=? AND name=?", (directory.id, name)).fetchall()
+        return rows[0][0] if rows else None
+
+    def set_tombstone(self, directory: Directory, name: bytes, seen: Seen) -> None:
+        """Remember that a name was gone; a higher index that is remembered already stays."""
+        self.execute(
+            "INSERT INTO tombstones VALUES(?,?,?,?) ON CONFLICT DO UPDATE"
+            " SET idx=excluded.idx, owner=excluded.owner WHERE excluded.idx > idx",
+            (directory.id, name, seen.idx, seen.owner),
+        )
+        directory.buries = True
+
+    def clear_tombstone(self, directory: Directory, name: bytes) -> None:
+        """Forget that a name was gone."""
+        self.execute("DELETE FROM tombstones WHERE parent=? AND name=?", (directory.id, name))
+
+    # -- writes -----------------------------------------------------------------------------
+
+    def insert_later(self, directory: Directory, seen: Seen, rows: Sequence[FsRow]) -> None:
+        """Collect rows of non-directories, named by their `path`, that are most likely new."""
+        if seen.idx < directory.lowest:
+            directory.lowest = seen.idx
+        self._new.append((directory, seen, rows))
+
+    def put_later(self, directory: Directory, name: bytes, row: FsRow, stored: Stored | None,
+                  seen: Seen, flags: int) -> None:
+        """Collect the row of a non-directory or of a stored directory, replacing what is there."""
+        if seen.idx < directory.lowest:
+            directory.lowest = seen.idx
+        id_, floor = (stored.id, stored.floor) if stored is not None else (None, None)
+        self._puts.append((directory.id, seen.idx, seen.owner, flags, name,
+                           *_astuple(row)[1:_ROW_COLUMNS], id_, floor if id_ is not None else None))
+        counts = self.counts
+        if id_ is None:
+            if stored is None:
+                counts.files += 1
+                counts.bytes += row.size
+            else:
+                counts.bytes += row.size - stored.size
+        else:
+            cached = self._cache.get((directory.id, name))
+            if cached is not None:
+                cached.idx, cached.flags = seen.idx, flags
+            if stored is not None and stored.flags & PLACEHOLDER and id_ != ROOT_ID:
+                counts.directories += 1
+
+    def add_directory(self, directory: Directory, name: bytes, row: FsRow | None, seen: Seen, *,
+                      idx: int, floor: int) -> Directory:
+        """Make a directory at once; without a row it is a placeholder."""
+        flags = (REALTIME if seen.realtime else 0) if row is not None else PLACEHOLDER
+        columns = _astuple(row)[1:_ROW_COLUMNS] if row is not None else (0, 0, 0, 0o040000, 0, 0, 0, 0, 1, None)
+        made = Directory(self.next_id, directory.id, name, idx, floor, flags, True, _NEVER, False)
+        self.next_id += 1
+        self.execute(_PUT[1], (directory.id, idx, seen.owner, flags, name, *columns, made.id, floor))
+        self._cache[directory.id, name] = made
+        if idx < directory.lowest:
+            directory.lowest = idx
+        if row is not None:
+            self.counts.directories += 1
+        return made
+
+    def confirm(self, directory: Directory, stored: Stored, seen: Seen) -> None:
+        """Note that a node was seen to exist, without taking the row's values."""
+        self.execute("UPDATE nodes SET idx=? WHERE parent=? AND name=?", (seen.idx, directory.id, stored.name))
+        cached = self._cache.get((directory.id, stored.name))
+        if cached is not None:
+            cached.idx = seen.idx
+
+    def raise_floor(self, directory: Directory, floor: int) -> None:
+        """Note that a directory was listed."""
+        if floor > directory.floor:
+            directory.floor = floor
+            self.execute("UPDATE nodes SET floor=? WHERE parent=? AND name=?",
+                         (floor, directory.parent, directory.name))
+
+    def uncache(self, parent: int, name: bytes) -> None:
+        """Forget a directory that was changed or removed behind the cache."""
+        self._cache.pop((parent, name), None)
+        self.removals += 1
+
+    def flush_puts(self) -> None:
+        """Carry out the collected replacing writes."""
+        puts, self._puts = self._puts, []
+        at = 0
+        while at < len(puts):
+            width = _pick_width(len(puts) - at)
+            self.execute(_PUT[width], [value for put in puts[at : at + width] for value in put])
+            at += width
+
+    def flush_new(self) -> list[tuple[Directory, Seen, Sequence[FsRow]]]:
+        """
+        Carry out the collected insertions.
+
+        Returns:
+            The groups of rows that were not inserted because at least one of their names is
+            stored already (some of their other rows may have been inserted); empty mostly.
+        """
+        groups, self._new = self._new, []
+        rows = [row for group in groups for row in group[2]]
+        heads: list[tuple[int, int, int, int]] = []
+        for directory, seen, members in groups:
+            heads += [(directory.id, seen.idx, seen.owner, 0)] * len(members)
+        at = 0
+        while at < len(rows):
+            width = _pick_width(len(rows) - at)
+            part = rows[at : at + width]
+            values: list[object] = []
+            for head, row in zip(heads[at : at + width], part, strict=True):
+                values += head
+                values += _astuple(row)[:_ROW_COLUMNS]
+            try:
+                self.execute(_INSERT[width], values)
+            except apsw.ConstraintError:
+                return list(_drop_first(groups, at))
+            self.counts.files += width
+            self.counts.bytes += sum([row.size for row in part])
+            at += width
+        return []
+
+
+def _pick_width(left: int) -> int:
+    return 128 if left >= 128 else 1 << (left.bit_length() - 1)
+
+
+def _drop_first(
+    groups: list[tuple[Directory, Seen, Sequence[FsRow]]], count: int
+) -> Iterator[tuple[Directory, Seen, Sequence[FsRow]]]:
+    """Yield the groups without their first `count` rows."""
+    for directory, seen, rows in groups:
+        directory.fresh = False
+        if count < len(rows):
+            yield directory, seen, rows[count:]
+        count = max(0, count - len(rows))
