@@ -70,7 +70,7 @@ clean:  ## remove the environment and everything that was built
 # -- set-up ------------------------------------------------------------------------------
 
 setup setup-dev: $(STAMPS)
-	@$(LOCKED) $(MAKE) --no-print-directory $(STAMPS)/$(if $(filter setup,$@),runtime,dev)
+	@$(LOCKED) $(MAKE) --silent --no-print-directory $(STAMPS)/$(if $(filter setup,$@),runtime,dev)
 
 $(STAMPS):
 	@mkdir -p $@

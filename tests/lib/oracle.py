@@ -20,6 +20,8 @@ OTHER = "other"
 
 # What a change of its children does to a directory itself.
 _MOVED_BY_CHILDREN = frozenset({"size", "mtime_ns", "ctime_ns", "nlink"})
+# What happens to one name of a file does to the file, unseen by its other names.
+_MOVED_BY_NAMES = frozenset({"ctime_ns", "nlink"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +121,12 @@ def parse_export(lines: Iterable[bytes | str]) -> dict[bytes, Entry]:
 
 
 def differences(
-    tree: Mapping[bytes, Entry], view: Mapping[bytes, Entry], *, directory_times: bool = True, limit: int = 20
+    tree: Mapping[bytes, Entry],
+    view: Mapping[bytes, Entry],
+    *,
+    directory_times: bool = True,
+    link_counts: bool = True,
+    limit: int = 20,
 ) -> list[str]:
     """
     Say how a view differs from a tree.
@@ -129,12 +136,14 @@ def differences(
         view: What is claimed.
         directory_times: False leaves out what a change of its children does to a directory:
             times, size and link count.
+        link_counts: False leaves out ctime and link count of non-directories that have, or are
+            claimed to have, several names: what happens to one name causes no event at the others.
         limit: How many lines at most; a last one says how many more there are.
 
     Returns:
         One line per difference, sorted by path; empty when there is none.
     """
-    found = list(_compare(tree, view, directory_times=directory_times))
+    found = list(_compare(tree, view, directory_times=directory_times, link_counts=link_counts))
     if len(found) > limit:
         return [*found[:limit], f"... and {len(found) - limit} more"]
     return found
@@ -147,7 +156,7 @@ def misplaced(view: Mapping[bytes, Entry]) -> list[bytes]:
 
 
 def _compare(
-    tree: Mapping[bytes, Entry], view: Mapping[bytes, Entry], *, directory_times: bool
+    tree: Mapping[bytes, Entry], view: Mapping[bytes, Entry], *, directory_times: bool, link_counts: bool
 ) -> Iterator[str]:
     for path in sorted(tree.keys() | view.keys()):
         name = os.fsdecode(path).encode(errors="backslashreplace").decode()
@@ -157,7 +166,11 @@ def _compare(
             yield f"{name}: only in the view (a {view[path].type})"
         else:
             true, claimed = dataclasses.asdict(tree[path]), dataclasses.asdict(view[path])
-            leave_out = _MOVED_BY_CHILDREN if true["type"] == DIRECTORY and not directory_times else frozenset[str]()
+            leave_out = frozenset[str]()
+            if true["type"] == DIRECTORY:
+                leave_out = leave_out if directory_times else _MOVED_BY_CHILDREN
+            elif not link_counts and max(true["nlink"], claimed["nlink"]) > 1:
+                leave_out = _MOVED_BY_NAMES
             parts = [
                 f"{field} is {claimed[field]!r}, should be {true[field]!r}"
                 for field in true
