@@ -9,9 +9,11 @@ import msgspec
 
 from fustor_event_model import (
     FS_SCHEMA,
+    AnyEvent,
     AnyItem,
     AuditEnd,
     AuditStart,
+    FsEvent,
     FsItem,
     FsRow,
     InsertEvent,
@@ -64,7 +66,7 @@ def _name(item: FsItem | AnyItem) -> str:
     return str(tag)
 
 
-def _row(event: EventBase[object], row: object) -> Line:
+def _row(event: FsEvent | AnyEvent, row: object) -> Line:
     if isinstance(row, msgspec.Raw):
         return {
             "event_schema": event.event_schema,
