@@ -101,6 +101,7 @@ def _describe_worker(worker: "WorkerStatus") -> WorkerInfo:
         generation=worker.generation,
         phase=worker.phase,
         last_error=worker.last_error,
+        retry_in_s=worker.retry_in_s,
     )
 
 

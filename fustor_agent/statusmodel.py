@@ -40,6 +40,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
         generation: Counts its processes.
         phase: What it does, in its own word.
         last_error: What it said before it failed.
+        retry_in_s: In backoff, when it is started again.
     """
 
     name: str
@@ -55,6 +56,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     generation: int = 0
     phase: str = ""
     last_error: str | None = None
+    retry_in_s: float | None = None
 
 
 class Counters(msgspec.Struct, frozen=True):

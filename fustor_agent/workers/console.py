@@ -1,0 +1,107 @@
+"""
+The console worker: shows the agent to people and monitoring, and takes their actions.
+
+The web server has the main thread's work but not the main thread: in the main thread it
+would take the signals, which belong to the supervisor's side of the worker.
+"""
+
+import logging
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fustor_agent.config import format_url
+
+if TYPE_CHECKING:
+    from fustor_supervisor.messages import Reply
+    from fustor_supervisor.runtime import Runtime
+
+_GRACE_S = 2
+_BACKLOG = 128
+_REQUEST_S = 30.0
+_log = logging.getLogger(__name__)
+
+
+class ConsoleSettings(msgspec.Struct, frozen=True):
+    """
+    What the console worker is given.
+
+    Args:
+        host: Where to listen.
+        port: 0 takes any free one.
+        token: What a changing request must present.
+    """
+
+    host: str
+    port: int
+    token: str
+
+
+def main(runtime: "Runtime", config: ConsoleSettings) -> None:
+    """
+    Serve the console until the worker is to stop.
+
+    Args:
+        runtime: The worker's side of the control link.
+        config: Where to listen, and the token.
+    """
+    # After the fork: only this worker pays for the web stack.
+    import uvicorn
+
+    from fustor_agent.console.board import StatusBoard
+    from fustor_agent.console.routes import ActionTimedOut, build_app
+    from fustor_agent.usage import UsageMeter
+    from fustor_supervisor.errors import RequestTimedOut
+
+    def act(action: str, target: str) -> "Reply":
+        try:
+            return runtime.request(action, target, timeout_s=_REQUEST_S)
+        except RequestTimedOut as err:
+            raise ActionTimedOut(str(err)) from err
+
+    try:
+        listener = _listen(config.host, config.port)
+    except OSError as err:
+        runtime.fail(f"console.port: {config.port} on {config.host} cannot be used: {err.strerror}", permanent=False)
+    board = StatusBoard(UsageMeter())
+    runtime.on_status = board.put
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build_app(board, act=act, token=config.token, host=config.host),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            lifespan="off",
+            timeout_graceful_shutdown=_GRACE_S,
+            # A name in a forwarded header would be believed otherwise.
+            proxy_headers=False,
+        )
+    )
+
+    def stop() -> None:
+        server.should_exit = True
+
+    runtime.on_stop(stop)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="console")
+    thread.start()
+    _log.info("console listens url=%s", format_url(config.host, listener.getsockname()[1]))
+    runtime.ready()
+    thread.join()
+    if not runtime.stop_requested.is_set():
+        runtime.fail("the console's server ended by itself; see the log", permanent=False)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
