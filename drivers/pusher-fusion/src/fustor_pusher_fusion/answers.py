@@ -2,9 +2,10 @@
 
 import base64
 import binascii
+import json
 import logging
 import posixpath
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,6 +14,8 @@ from fustor_core.errors import ConfigError, FustorError, SessionLost, Unavailabl
 from fustor_pusher_fusion.client import Answer
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S = 3.0
 """What a session lasts if the answer does not say (fusion protocol, 1.3)."""
@@ -84,8 +87,8 @@ def read_created(answer: Answer) -> Session:
     if not answer.ok:
         raise explain(answer, "opening a session")
     try:
-        created = msgspec.json.decode(answer.body, type=_Created)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        created = _decode(answer.body, _Created)
+    except ValueError:
         raise Unavailable("opening a session: the answer is not Fusion's; check endpoint") from None
     if not created.session_id or "/" in created.session_id:
         raise Unavailable("opening a session: the answer names no usable session; check endpoint")
@@ -117,8 +120,8 @@ def read_heartbeat(answer: Answer, role: Role) -> Heartbeat:
     if not answer.ok:
         raise explain(answer, "heartbeat")
     try:
-        beat = msgspec.json.decode(answer.body, type=_Beat)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        beat = _decode(answer.body, _Beat)
+    except ValueError:
         raise Unavailable("heartbeat: the answer is not Fusion's; check endpoint") from None
     if beat.status != "ok":
         raise Unavailable("heartbeat: Fusion reports an internal fault; see its log")
@@ -132,19 +135,19 @@ def read_commands(answer: Answer) -> tuple[Command, ...]:
     if not answer.ok:
         raise explain(answer, "commands")
     try:
-        return _commands(msgspec.json.decode(answer.body, type=_Beat).commands or [])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _commands(_decode(answer.body, _Beat).commands or [])
+    except ValueError:
         raise Unavailable("commands: the answer is not Fusion's; check endpoint") from None
 
 
 def read_pushed(answer: Answer) -> list[RefusedRow] | None:
     """Read a success of a push; None when it is not Fusion that answered."""
     try:
-        pushed = msgspec.json.decode(answer.body, type=_Pushed)
+        pushed = _decode(answer.body, _Pushed)
         if pushed.status != "ok":
             return None
         return [RefusedRow(base64.b64decode(one.path, validate=True), one.reason) for one in pushed.refused]
-    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error):
+    except ValueError:
         return None
 
 
@@ -153,8 +156,8 @@ def read_sentinel_tasks(answer: Answer) -> list[bytes]:
     if not answer.ok:
         raise explain(answer, "sentinel tasks")
     try:
-        tasks = msgspec.json.decode(answer.body, type=_Tasks)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        tasks = _decode(answer.body, _Tasks)
+    except ValueError:
         raise Unavailable("sentinel tasks: the answer is not Fusion's; check endpoint") from None
     return [below_root(path.encode("utf-8", "surrogatepass")) for path in tasks.paths]
 
@@ -162,14 +165,30 @@ def read_sentinel_tasks(answer: Answer) -> list[bytes]:
 def was_processed(answer: Answer) -> bool:
     """Tell whether sentinel feedback reached a view."""
     try:
-        return answer.ok and msgspec.json.decode(answer.body, type=_Processed).drivers_updated > 0
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return answer.ok and _decode(answer.body, _Processed).drivers_updated > 0
+    except ValueError:
         return False
 
 
 def below_root(path: bytes) -> bytes:
     """Make a path absolute and free of `..`, so that it cannot leave the source's root."""
     return b"/" + posixpath.normpath(b"/" + path).lstrip(b"/")
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    """
+    Decode JSON; a lone surrogate, which the public Fusion passes on from its users, spoils nothing.
+
+    Raises:
+        ValueError: It is not JSON, or not of the kind.
+    """
+    try:
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return msgspec.convert(json.loads(body), kind)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _role(name: str | None) -> Role | None:

@@ -60,7 +60,7 @@ class Answer(msgspec.Struct, frozen=True):
         try:
             detail = msgspec.json.decode(self.body, type=_Detail).detail
             text = detail if isinstance(detail, str) else msgspec.json.encode(detail).decode()
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             text = ""
         # The server's texts name sessions.
         masked = _SECRET.sub(lambda match: match[0][:8] + "…", text)
