@@ -3,6 +3,8 @@
 import stat
 from collections.abc import Iterable
 
+import msgspec
+
 from fustor_event_model import DeleteEvent, FsItem, FsRow, InsertEvent, Listed, UpdateEvent
 from oracle import DIRECTORY, FILE, OTHER, SYMLINK, Entry
 
@@ -37,6 +39,10 @@ class ModelView:
         if known is not None and known[1].is_directory and not row.is_directory:
             self._remove(path, index)
         self.rows[path] = (index, row)
+        if row.nlink > 1 and not row.is_directory:
+            for other, (seen, each) in self.rows.items():
+                if (each.device, each.inode) == (row.device, row.inode):
+                    self.rows[other] = (seen, msgspec.structs.replace(row, path=each.path))
 
     def _remove(self, path: bytes, index: int) -> None:
         for each in [each for each in self.rows if each == path or each.startswith(path + b"/")]:

@@ -232,7 +232,9 @@ class RandomTree:
 
     def change_mode(self) -> str:
         path = self._entry()
-        os.chmod(path, self.rng.choice((0o755, 0o700, 0o777)), follow_symlinks=os.path.islink(path) is False)
+        if os.path.islink(path):
+            return "chmod skipped: it would change what the link names"
+        os.chmod(path, self.rng.choice((0o755, 0o700, 0o777)))
         return f"chmod {path!r}"
 
     def change_times(self) -> str:
@@ -243,7 +245,7 @@ class RandomTree:
 
     def copy_tree(self) -> str:
         source, target = self._entry(files=False), self._fresh()
-        if target.startswith(source + b"/") or len(self._entries()) > 400:
+        if os.path.islink(source) or target.startswith(source + b"/") or len(self._entries()) > 400:
             return "copy skipped"
         shutil.copytree(source, target, symlinks=True, ignore=_only_copyable)
         return f"cp -a {source!r} {target!r}"

@@ -1,0 +1,47 @@
+"""The configuration of an fs source."""
+
+import os
+
+import msgspec
+
+from fustor_core.errors import ConfigError
+
+
+class FsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Options of the fs driver.
+
+    Args:
+        file_pattern: Shell pattern on the names of everything that is not a directory;
+            `*` takes all. Directories are always taken.
+        max_backlog_bytes: How much kernel output may wait unread before it is replaced by a rescan.
+        retry_unreadable_s: Seconds until an unreadable place is tried again.
+    """
+
+    file_pattern: str = "*"
+    max_backlog_bytes: int = 64 * 1024 * 1024
+    retry_unreadable_s: float = 10.0
+
+
+class FsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Configuration of an fs source.
+
+    Args:
+        uri: Absolute path of the directory to watch.
+        driver_params: Options.
+    """
+
+    uri: str
+    driver_params: FsParams = FsParams()
+
+    def get_root(self) -> bytes:
+        """
+        Return the root as bytes, without a trailing slash.
+
+        Raises:
+            ConfigError: It is not an absolute path.
+        """
+        if not self.uri.startswith("/") or "\0" in self.uri:
+            raise ConfigError(f'uri "{self.uri}" is not an absolute path; write it from / on')
+        return os.fsencode(self.uri).rstrip(b"/") or b"/"

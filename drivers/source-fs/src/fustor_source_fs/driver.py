@@ -1,0 +1,326 @@
+"""The fs source driver: ties reader, translator, work and looker to the driver contract."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Final
+
+from fustor_core.drivers import Barrier, Item, SourceContext, SourceDriver, SourceStatus
+from fustor_core.errors import ConfigError, Unavailable
+from fustor_event_model import FS_SCHEMA, FsRow, JobDone, MessageSource, SnapshotEnd
+from fustor_source_fs import limits
+from fustor_source_fs.bindings import Inotify
+from fustor_source_fs.config import FsConfig
+from fustor_source_fs.inflight import Inflight
+from fustor_source_fs.looker import Looker
+from fustor_source_fs.mounts import find_changed, parse_mounts
+from fustor_source_fs.pending import Group, Work
+from fustor_source_fs.reader import Reader
+from fustor_source_fs.records import parse_records
+from fustor_source_fs.translate import Translator
+from fustor_source_fs.watches import Node, Tree
+
+_SKIPPED_SHOWN: Final = 100
+_END_OF_SNAPSHOT: Final = "\0snapshot-end"
+
+
+class FsSource(SourceDriver):
+    """
+    Watches a directory and everything below it with inotify.
+
+    Owns one inotify instance and the thread that reads it; `close` ends both.
+    """
+
+    Config: ClassVar[type[FsConfig]] = FsConfig
+    schema: ClassVar[str] = FS_SCHEMA
+
+    def __init__(self, config: FsConfig, context: SourceContext) -> None:
+        super().__init__(config, context)
+        now = time.monotonic
+        self._now = now
+        self._root = config.get_root()
+        self._wake_event = threading.Event()
+        self._inotify = Inotify()
+        self._reader = Reader(self._inotify, config.driver_params.max_backlog_bytes, self._wake_event)
+        self._tree = Tree()
+        self._work = Work(context.max_pending, now)
+        self._inflight = Inflight(now)
+        self._translator = Translator(self._tree, self._work, lambda gone, unheld: self._looker.forget(gone, unheld))
+        pattern = config.driver_params.file_pattern
+        self._looker = Looker(
+            self._root,
+            pattern=None if pattern == "*" else pattern,
+            tree=self._tree,
+            work=self._work,
+            translator=self._translator,
+            inflight=self._inflight,
+            inotify=self._inotify,
+            clock=context.clock,
+            now=now,
+            retry_unreadable_s=config.driver_params.retry_unreadable_s,
+        )
+        self._barriers: list[tuple[int, str]] = []
+        self._following: list[Node] = []
+        self._snapshot_owed = False
+        self._watching = False
+        self._mounts = self._read_mounts()
+        self._reader.start()
+
+    # -- what comes out --------------------------------------------------------------------
+
+    def get_message_iterator(self) -> Iterator[Item | Barrier | None]:
+        """Yield changes, listings of dirty directories, and fulfilled barriers; see the contract."""
+        while True:
+            self._absorb()
+            self._looker.retry_due()
+            if not (self._work or self._following):
+                yield from self._fulfil_barriers()
+                yield None
+                continue
+            group = self._work.take_group()
+            if group is not None:
+                yield from self._looker.look(*group)
+            if self._following:
+                self._follow_one()
+                yield None
+            dirty = self._work.take_dirty()
+            if dirty is not None:
+                yield from self._list_dirty(*dirty)
+            yield from self._fulfil_barriers()
+
+    def get_snapshot_iterator(self) -> Iterator[Item | None]:
+        """Yield everything in one pass: watch, list, look, send; see the contract."""
+        self._watching = True
+        self._following.clear()
+        self._snapshot_owed = True  # until one ends; a cut-off one leaves parts of the tree unseen
+        return self._walk_snapshot(self.context.clock.stamp())
+
+    def follow(self) -> None:
+        """Walk the tree to set the watches, sending nothing; see the contract."""
+        self._watching = True
+        self._snapshot_owed = False
+        self._following = [self._tree.root]
+
+    def scan_path(self, path: bytes, *, recursive: bool, job_id: str) -> Iterator[Item | None]:
+        """Yield what is at and below a path; see the contract."""
+        node, rest = self._tree.find(path)
+        complete = not rest
+        if rest:  # not a directory that is known: one look at the name, or at its nearest ancestor
+            self._work.look(node, rest[0])
+        walk = [] if rest else [node]
+        while walk:
+            node = walk.pop()
+            found = walk.append if recursive else _ignore
+            before = self._looker.listed
+            yield from self._looker.list_directory(node, MessageSource.ON_DEMAND, found)
+            complete = complete and self._looker.listed > before
+            self._absorb()
+        yield JobDone(
+            index=self.context.clock.stamp(),
+            message_source=MessageSource.ON_DEMAND,
+            job_id=job_id,
+            path=path,
+            complete=complete,
+        )
+
+    # -- what goes in ----------------------------------------------------------------------
+
+    def rescan(self, path: bytes, *, recursive: bool = True) -> None:
+        """Look at a path again; see the contract."""
+        node, rest = self._tree.find(path)
+        if rest:
+            self._work.look(node, rest[0])
+        elif recursive:
+            self._translator.mark_subtree_dirty(node)
+        else:
+            self._work.look_self(node)
+            self._work.mark_dirty(node)
+        self.wake()
+
+    def barrier(self, token: str) -> None:
+        """Read all that the kernel has queued and note what must be done before the answer."""
+        if not self._watching:
+            raise Unavailable("nothing is watched yet; the first snapshot has not been asked for")
+        because = self._why_not_covered()
+        if because is not None:
+            raise Unavailable(because)
+        self._reader.drain()
+        self._absorb()
+        self._barriers.append((self._work.close_age(), token))
+
+    def acknowledge(self, position: bytes) -> None:
+        """Forget what the item covered."""
+        self._inflight.take(position)
+
+    def recover(self, position: bytes) -> None:
+        """Look at what the item covered again, before any open barrier is fulfilled."""
+        sent = self._inflight.take(position)
+        if sent is None:
+            return
+        if sent.node is None:
+            self._barriers.append((self._work.close_age(), _END_OF_SNAPSHOT))
+        elif self._tree.get_path(sent.node) is not None:
+            if not sent.names:
+                self._work.mark_dirty(sent.node, age=0)
+            for name in sent.names:
+                self._work.look(sent.node, name, age=0)
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for records, `wake`, the next retry or the time-out, then take in the records."""
+        retry_s = self._looker.get_next_retry_s()
+        if retry_s is not None:
+            timeout_s = min(timeout_s, max(0.0, retry_s - self._now()))
+        self._wake_event.wait(0 if self._following else timeout_s)
+        self._wake_event.clear()
+        self._absorb()
+
+    def wake(self) -> None:
+        """Make `wait` return."""
+        self._wake_event.set()
+
+    def get_status(self) -> SourceStatus:
+        """Return how the source stands."""
+        oldest = [age for age in (self._work.get_oldest_s(), self._inflight.get_oldest_s()) if age is not None]
+        skipped = list(self._looker.skipped.values())[:_SKIPPED_SHOWN]
+        return SourceStatus(
+            pending=self._work.pending_count,
+            dirty=self._work.dirty_count,
+            captured=self._translator.captured,
+            overflows=self._translator.overflows,
+            rows=self._looker.rows,
+            lag_s=max(0.0, self._now() - min(oldest)) if oldest else 0.0,
+            not_current_because=self._why_not_current(),
+            skipped={each.path.decode("utf-8", "backslashreplace"): each.reason for each in skipped},
+            details={
+                "directories": self._tree.size,
+                "watches": self._tree.watch_count,
+                "unwatched": len(self._looker.unwatched),
+                "unreadable": len(self._looker.skipped),
+                "listings": self._looker.listed,
+                "inflight": len(self._inflight),
+            },
+        )
+
+    def close(self) -> None:
+        """End the reader and close the inotify instance."""
+        self._reader.stop()
+        self._inotify.close()
+
+    # -- checks ----------------------------------------------------------------------------
+
+    @classmethod
+    def test_connection(cls, config: FsConfig) -> None:
+        """Check that the root is a directory that can be listed."""
+        root = config.get_root()
+        try:
+            with os.scandir(root) as entries:
+                next(entries, None)
+        except NotADirectoryError as err:
+            raise ConfigError(f'uri "{config.uri}" is not a directory; name a directory') from err
+        except OSError as err:
+            raise Unavailable(f'uri "{config.uri}": {err.strerror}; create, mount or permit it') from err
+
+    @classmethod
+    def check_privileges(cls, config: FsConfig) -> Sequence[str]:
+        """Compare the user's inotify limits and the root's permissions with what is needed."""
+        return limits.check(config.get_root())
+
+    @classmethod
+    def get_available_fields(cls) -> frozenset[str]:
+        """Return the fields of an fs row."""
+        return frozenset(FsRow.__struct_fields__)
+
+    # -- private ---------------------------------------------------------------------------
+
+    def _absorb(self) -> None:
+        if not self._reader.has_backlog():
+            return
+        backlog, overflowed = self._reader.take()
+        if overflowed:
+            self._translator.overflow()
+        for data in backlog:
+            self._translator.feed(parse_records(data))
+        if self._reader.take_mounts_changed():
+            self._compare_mounts()
+
+    def _walk_snapshot(self, begun: int) -> Iterator[Item | None]:
+        walk = [self._tree.root]
+        while walk:
+            self._absorb()
+            node = walk.pop()
+            if self._tree.get_path(node) is None:
+                continue
+            if node.listed > begun:  # by the message iterator, meanwhile
+                walk.extend(node.children.values())
+            else:
+                yield from self._looker.list_directory(node, MessageSource.SNAPSHOT, walk.append)
+        self._snapshot_owed = False
+        yield self._make_snapshot_end(complete=self._tree.root.listed > begun)
+
+    def _follow_one(self) -> None:
+        node = self._following.pop()
+        if self._tree.get_path(node) is None:
+            return
+        for item in self._looker.list_directory(node, MessageSource.REALTIME, self._following.append):
+            if item.position is not None:
+                self._inflight.take(item.position)
+
+    def _list_dirty(self, node: Node, mark: Group) -> Iterator[Item]:
+        def list_if_new(child: Node) -> None:
+            if not child.listed or child.watch is None:
+                self._work.mark_dirty(child, age=mark.age)
+
+        yield from self._looker.list_directory(node, MessageSource.REALTIME, list_if_new, mark=mark)
+
+    def _fulfil_barriers(self) -> Iterator[Item | Barrier]:
+        if self._snapshot_owed or self._following:
+            return
+        while self._barriers and self._work.is_done(self._barriers[0][0]):
+            _, token = self._barriers.pop(0)
+            yield self._make_snapshot_end(complete=True) if token == _END_OF_SNAPSHOT else Barrier(token)
+
+    def _make_snapshot_end(self, *, complete: bool) -> SnapshotEnd:
+        return SnapshotEnd(
+            index=self.context.clock.stamp(),
+            message_source=MessageSource.SNAPSHOT,
+            complete=complete,
+            position=self._inflight.add(None),
+        )
+
+    def _why_not_covered(self) -> str | None:
+        root = self._looker.skipped.get(self._tree.root)
+        if root is not None:
+            return f'uri "{self.config.uri}": {root.reason}'
+        if self._looker.unwatched:
+            count = len(self._looker.unwatched)
+            return f"{count} directories are not watched: {self._looker.watch_error}; raise fs.inotify.max_user_watches"
+        return None
+
+    def _why_not_current(self) -> str | None:
+        if not self._watching:
+            return "nothing is watched yet"
+        if self._snapshot_owed:
+            return "the snapshot is running"
+        if self._following:
+            return "watches are being set"
+        if self._work.dirty_count:
+            return f"{self._work.dirty_count} directories must be listed again"
+        return self._why_not_covered()
+
+    def _read_mounts(self) -> dict[bytes, bytes]:
+        with open("/proc/self/mountinfo", "rb") as file:
+            return parse_mounts(file.read(), os.path.realpath(self._root))
+
+    def _compare_mounts(self) -> None:
+        before, self._mounts = self._mounts, self._read_mounts()
+        for path in find_changed(before, self._mounts):
+            node, rest = self._tree.find(path)
+            if rest:
+                self._work.look(node, rest[0])
+            else:
+                self._translator.mark_subtree_dirty(node)
+
+
+def _ignore(node: Node) -> None:
+    """Do not descend."""

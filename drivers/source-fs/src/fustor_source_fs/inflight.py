@@ -1,0 +1,51 @@
+"""What was yielded and is not acknowledged yet, by position."""
+
+import struct
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from fustor_source_fs.watches import Node
+
+_POSITION: Final = struct.Struct(">Q")
+
+
+class Sent(NamedTuple):
+    """
+    What one item covers.
+
+    Args:
+        node: The directory; None for the end of a snapshot.
+        names: The names in it that were looked at; empty means all, by a listing.
+        since_s: When the oldest change in it was noted, monotonic seconds.
+    """
+
+    node: Node | None
+    names: tuple[bytes, ...]
+    since_s: float
+
+
+class Inflight:
+    """Gives out positions, and remembers what each covers until it is acknowledged or recovered."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._next = 1
+        self._sent: dict[int, Sent] = {}
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def add(self, node: Node | None, names: Iterable[bytes] = (), since_s: float | None = None) -> bytes:
+        """Remember what an item covers; returns its position."""
+        number = self._next
+        self._next += 1
+        self._sent[number] = Sent(node, tuple(names), self._now() if since_s is None else since_s)
+        return _POSITION.pack(number)
+
+    def take(self, position: bytes) -> Sent | None:
+        """Forget a position; returns what it covered, or None if that is settled already."""
+        return self._sent.pop(_POSITION.unpack(position)[0], None)
+
+    def get_oldest_s(self) -> float | None:
+        """Return since when the oldest change waits, monotonic seconds; None if nothing does."""
+        return min((sent.since_s for sent in self._sent.values()), default=None)

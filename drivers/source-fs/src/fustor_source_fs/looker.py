@@ -1,0 +1,393 @@
+"""
+Look at names and list directories: the only place where rows come from.
+
+Every look is stamped before it is made, goes by descriptor, and is sent under the path
+that was opened. If a rename made that path wrong meanwhile, its records are still to come
+and have everything below it looked at again, with higher indices.
+"""
+
+import errno
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from fustor_core.clock import IndexClock
+from fustor_event_model import (
+    FS_SCHEMA,
+    FS_TABLE,
+    DeleteEvent,
+    FsEvent,
+    FsItem,
+    FsPath,
+    FsRow,
+    Listed,
+    MessageSource,
+    UpdateEvent,
+)
+from fustor_source_fs.bindings import Inotify
+from fustor_source_fs.inflight import Inflight
+from fustor_source_fs.pending import Group, Work
+from fustor_source_fs.scan import encode_name, make_row, open_directory
+from fustor_source_fs.translate import Translator
+from fustor_source_fs.watches import Node, Tree
+
+_CHUNK_ROWS: Final = 1_000
+_LOOK_AGAIN_S: Final = 0.02
+_ROOT_RETRY_S: Final = 1.0
+_GONE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
+
+
+class Skipped(NamedTuple):
+    """An unreadable directory: what was wrong, and when to try again (monotonic seconds)."""
+
+    path: bytes
+    reason: str
+    retry_at_s: float
+
+
+class Looker:
+    """
+    Makes events of the work, and keeps the tree true to what it finds.
+
+    Args:
+        root: The source's root.
+        pattern: Shell pattern for names of non-directories; None takes all.
+        tree, work, translator, inflight: Shared with the driver, same thread.
+        inotify: Watches are added here.
+        clock: Stamps.
+        now: Monotonic seconds.
+        retry_unreadable_s: Until an unreadable directory is tried again.
+    """
+
+    def __init__(
+        self,
+        root: bytes,
+        *,
+        pattern: str | None,
+        tree: Tree,
+        work: Work,
+        translator: Translator,
+        inflight: Inflight,
+        inotify: Inotify,
+        clock: IndexClock,
+        now: Callable[[], float],
+        retry_unreadable_s: float,
+    ) -> None:
+        self._root = root
+        self._matches = None if pattern is None else re.compile(fnmatch.translate(pattern).encode()).match
+        self._tree = tree
+        self._work = work
+        self._translator = translator
+        self._inflight = inflight
+        self._inotify = inotify
+        self._clock = clock
+        self._now = now
+        self._retry_unreadable_s = retry_unreadable_s
+        self._deferred: list[tuple[float, Node, Group]] = []
+        self.skipped: dict[Node, Skipped] = {}
+        self.unwatched: set[Node] = set()
+        self.watch_error = ""
+        self.listed = 0
+        self.rows = 0
+
+    # -- the two kinds of look -------------------------------------------------------------
+
+    def look(self, node: Node, group: Group) -> Iterator[FsEvent]:
+        """Look at changed names of a directory and yield what is there and what is gone."""
+        try:
+            yield from self._look(node, group)
+        finally:
+            self._work.finish(group)
+
+    def list_directory(
+        self, node: Node, lane: MessageSource, found: Callable[[Node], None], *, mark: Group | None = None
+    ) -> Iterator[FsItem]:
+        """
+        Watch a directory, then list it; yield its own row, its children's and `Listed`.
+
+        Without `Listed` the listing promises nothing: the directory moved or vanished
+        meanwhile, or something in it could not be read; then it is listed again later.
+
+        Args:
+            node: The directory; its dirty mark is cleared already.
+            lane: On which the events go.
+            found: Called with the node of each subdirectory.
+            mark: The work this fulfils, if it is work.
+        """
+        path = self._tree.get_path(node)
+        first = self._clock.stamp()
+        fd = None if path is None else self._open(node, path, mark)
+        try:
+            if fd is not None:
+                assert path is not None
+                yield from self._list(node, path, fd, lane, found, first, mark)
+        finally:
+            if fd is not None:
+                os.close(fd)
+            if mark is not None:
+                self._work.finish(mark)
+
+    # -- what waits ------------------------------------------------------------------------
+
+    def retry_due(self) -> None:
+        """Turn what has waited long enough into work again."""
+        now = self._now()
+        if self._deferred:
+            due = [each for each in self._deferred if each[0] <= now]
+            self._deferred = [each for each in self._deferred if each[0] > now]
+            for _, node, mark in due:
+                if self._tree.get_path(node) is not None:
+                    self._work.mark_dirty(node, age=mark.age)
+                self._work.finish(mark)
+        for node in [node for node, skipped in self.skipped.items() if skipped.retry_at_s <= now]:
+            del self.skipped[node]
+            if self._tree.get_path(node) is not None:
+                self._work.mark_dirty(node)
+
+    def get_next_retry_s(self) -> float | None:
+        """Return when `retry_due` has something to do, monotonic seconds."""
+        times = [each[0] for each in self._deferred] + [each.retry_at_s for each in self.skipped.values()]
+        return min(times, default=None)
+
+    def forget(self, gone: list[Node], unheld: list[int]) -> None:
+        """Nodes are gone: forget what was remembered of them and give up their watches."""
+        for node in gone:
+            self._work.forget(node)
+            self.skipped.pop(node, None)
+            self.unwatched.discard(node)
+        for watch in unheld:
+            self._inotify.remove_watch(watch)
+
+    # -- private ---------------------------------------------------------------------------
+
+    def _look(self, node: Node, group: Group) -> Iterator[FsEvent]:
+        path = self._tree.get_path(node)
+        if path is None:
+            return  # comes back as dirty, or not at all
+        names = list(group.names.items())
+        index = self._clock.stamp()
+        fd = self._open(node, path, group)
+        if fd is None:
+            return
+        try:
+            own = os.fstat(fd)
+            if not node.is_same(own.st_dev, own.st_ino):
+                self._work.mark_dirty(node, age=group.age)
+                return
+            for start in range(0, len(names), _CHUNK_ROWS):
+                if start:
+                    if self._tree.get_path(node) != path:
+                        return
+                    index = self._clock.stamp()
+                yield from self._look_at(node, path, fd, names[start : start + _CHUNK_ROWS], index, group)
+        finally:
+            os.close(fd)
+
+    def _look_at(
+        self, node: Node, path: bytes, fd: int, names: list[tuple[bytes, bool]], index: int, group: Group
+    ) -> Iterator[FsEvent]:
+        rows: list[FsRow] = []
+        gone: list[bytes] = []
+        for name, closed in names:
+            try:
+                if not name:
+                    rows.append(make_row(b"", os.fstat(fd), fd, name))
+                    continue
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                is_directory = stat.S_ISDIR(status.st_mode)
+                if is_directory:
+                    child = self._get_child(node, name, status)
+                    if not child.listed or child.watch is None or child in self.skipped:
+                        self._work.mark_dirty(child, age=group.age)
+                elif self._drop_child(node, name) and not self._takes(name):
+                    gone.append(name)
+                if is_directory or self._takes(name):
+                    rows.append(make_row(name, status, fd, name, closed=closed))
+            except FileNotFoundError:
+                if self._drop_child(node, name) or self._takes(name):
+                    gone.append(name)
+            except OSError as err:
+                if err.errno == errno.EINVAL:  # a symbolic link no more
+                    self._work.look(node, name, age=group.age)
+                else:
+                    self._skip(node, path, err)
+        if rows:
+            yield self._make_update(
+                rows,
+                path,
+                index,
+                MessageSource.REALTIME,
+                self._inflight.add(node, [r.path for r in rows], group.since_s),
+            )
+            if gone and self._tree.get_path(node) == path:
+                # Other lanes may have sent since: what is said now must have been looked at now.
+                index = self._clock.stamp()
+                gone = [name for name in gone if self._is_still_gone(node, fd, name, group)]
+        if gone and self._tree.get_path(node) == path:
+            yield self._make_delete(gone, path, index, self._inflight.add(node, gone, group.since_s))
+
+    def _is_still_gone(self, node: Node, fd: int, name: bytes, group: Group) -> bool:
+        try:
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode) and not self._takes(name):
+                return True
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass  # the look that is noted now says what is wrong with it
+        self._work.look(node, name, age=group.age)
+        return False
+
+    def _list(
+        self,
+        node: Node,
+        path: bytes,
+        fd: int,
+        lane: MessageSource,
+        found: Callable[[Node], None],
+        first: int,
+        mark: Group | None,
+    ) -> Iterator[FsItem]:
+        self._watch(node, fd)
+        moves, known, seen, complete = node.moves, set(node.children), set(), True
+        since_s = None if mark is None else mark.since_s
+        if node.parent is None:
+            own_prefix, own_name = b"/", b""
+        else:
+            own_prefix, own_name = path[: -len(node.name)], node.name
+        rows = [make_row(own_name, os.fstat(fd), fd, b"")]
+        yield self._make_update(rows, own_prefix, first, lane, self._inflight.add(node, (), since_s))
+        index, rows = self._clock.stamp(), []
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                        name = encode_name(entry.name)
+                        if stat.S_ISDIR(status.st_mode):
+                            seen.add(name)
+                            found(self._get_child(node, name, status))
+                        else:
+                            if name in known:
+                                self._drop_child(node, name)
+                            if not self._takes(name):
+                                continue
+                        rows.append(make_row(name, status, fd, name))
+                    except FileNotFoundError:
+                        continue
+                    except OSError as err:
+                        complete = complete and err.errno == errno.EINVAL
+                        if err.errno == errno.EINVAL:
+                            self._work.look(node, encode_name(entry.name))
+                        else:
+                            self._skip(node, path, err)
+                    if len(rows) >= _CHUNK_ROWS:
+                        yield self._make_update(rows, path, index, lane, self._inflight.add(node, (), since_s))
+                        if node.moves != moves or self._tree.get_path(node) != path:
+                            return
+                        index, rows = self._clock.stamp(), []
+        except OSError as err:
+            self._skip(node, path, err)
+            complete = False
+        if rows:
+            yield self._make_update(rows, path, index, lane, self._inflight.add(node, (), since_s))
+        if node.moves != moves or self._tree.get_path(node) != path:
+            return
+        for name in known - seen:
+            if name in node.children:
+                self._work.look(node, name, age=None if mark is None else mark.age)
+        if complete:
+            node.listed = first
+            self.listed += 1
+            yield Listed(index=first, message_source=lane, path=path, position=self._inflight.add(node, (), since_s))
+
+    def _open(self, node: Node, path: bytes, taken: Group | None) -> int | None:
+        try:
+            return open_directory(self._root, path)
+        except OSError as err:
+            if err.errno in _GONE and node.parent is not None:
+                # Not gone, only not there: an ancestor may be under way. Look again, from above.
+                self._work.look_self(node, age=None if taken is None else taken.age)
+                self._defer(node, taken)
+            else:
+                self._skip(node, path, err)
+            return None
+
+    def _defer(self, node: Node, taken: Group | None) -> None:
+        """List a directory again a little later; until then the work counts as undone."""
+        mark = self._work.open_group(None if taken is None else taken.age)
+        self._deferred.append((self._now() + _LOOK_AGAIN_S, node, mark))
+
+    def _watch(self, node: Node, fd: int) -> None:
+        own = os.fstat(fd)
+        if not node.is_same(own.st_dev, own.st_ino):
+            for child in list(node.children.values()):
+                self._translator.drop(child)
+            node.device, node.inode = own.st_dev, own.st_ino
+        try:
+            watch = self._inotify.add_watch(fd)
+        except OSError as err:  # ENOSPC mostly; it degrades and is said, it never stops the source
+            self.unwatched.add(node)
+            self.watch_error = err.strerror or str(err)
+            return
+        self.unwatched.discard(node)
+        self.skipped.pop(node, None)
+        unheld = self._tree.hold_watch(node, watch)
+        if unheld is not None:
+            self._inotify.remove_watch(unheld)
+
+    def _get_child(self, node: Node, name: bytes, status: os.stat_result) -> Node:
+        """Return the node of a subdirectory, a new one if another directory is there now."""
+        child = node.children.get(name)
+        if child is not None:
+            if not child.inode or child.is_same(status.st_dev, status.st_ino):
+                return child
+            self._translator.drop(child)
+        return self._tree.add(node, name)
+
+    def _drop_child(self, node: Node, name: bytes) -> bool:
+        child = node.children.get(name)
+        if child is None:
+            return False
+        self._translator.drop(child)
+        return True
+
+    def _takes(self, name: bytes) -> bool:
+        return self._matches is None or self._matches(name) is not None
+
+    def _skip(self, node: Node, path: bytes, err: OSError) -> None:
+        delay_s = _ROOT_RETRY_S if node.parent is None else self._retry_unreadable_s
+        self.skipped[node] = Skipped(path, err.strerror or str(err), self._now() + delay_s)
+
+    def _make_update(
+        self, rows: list[FsRow], path: bytes, index: int, lane: MessageSource, position: bytes
+    ) -> UpdateEvent[FsRow]:
+        self.rows += len(rows)
+        return UpdateEvent(
+            index=index,
+            message_source=lane,
+            event_schema=FS_SCHEMA,
+            table=FS_TABLE,
+            rows=rows,
+            prefix=_below(path),
+            position=position,
+        )
+
+    def _make_delete(self, gone: list[bytes], path: bytes, index: int, position: bytes) -> DeleteEvent[FsPath]:
+        self.rows += len(gone)
+        return DeleteEvent(
+            index=index,
+            message_source=MessageSource.REALTIME,
+            event_schema=FS_SCHEMA,
+            table=FS_TABLE,
+            rows=[FsPath(name) for name in gone],
+            prefix=_below(path),
+            position=position,
+        )
+
+
+def _below(path: bytes) -> bytes:
+    return path if path.endswith(b"/") else path + b"/"

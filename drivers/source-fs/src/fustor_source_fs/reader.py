@@ -1,0 +1,111 @@
+"""
+The thread that empties the kernel's queue and does nothing else.
+
+It must never wait for the one that looks at files: the kernel's queue is short (16,384
+records by default) and what does not fit is lost to everyone.
+"""
+
+import os
+import select
+import threading
+import time
+from typing import Final
+
+from fustor_source_fs.bindings import Inotify
+
+_READ_BYTES: Final = 1 << 20
+_SMALL_READ_BYTES: Final = 16 << 10
+_NAP_S: Final = 0.001
+"""Reading in bigger pieces costs less per record; the queue holds far more than comes in a nap."""
+
+
+class Reader:
+    """
+    Moves records from the kernel into a backlog that the driver takes.
+
+    Args:
+        inotify: What to read; not owned.
+        max_backlog_bytes: A longer backlog is thrown away and reported as an overflow.
+        wake: Called after something was added.
+    """
+
+    def __init__(self, inotify: Inotify, max_backlog_bytes: int, wake: threading.Event) -> None:
+        self._inotify = inotify
+        self._max_backlog_bytes = max_backlog_bytes
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._backlog: list[bytes] = []
+        self._backlog_bytes = 0
+        self._overflowed = False
+        self._mounts_changed = False
+        self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        self._mounts_fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="inotify-reader", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def take(self) -> tuple[list[bytes], bool]:
+        """Take what was read, in order, and whether something before it had to be thrown away."""
+        with self._lock:
+            backlog, self._backlog = self._backlog, []
+            overflowed, self._overflowed = self._overflowed, False
+            self._backlog_bytes = 0
+        return backlog, overflowed
+
+    def has_backlog(self) -> bool:
+        """Tell whether `take` would give something."""
+        return bool(self._backlog) or self._overflowed or self._mounts_changed
+
+    def take_mounts_changed(self) -> bool:
+        """Tell, once, that something was mounted or unmounted somewhere."""
+        changed, self._mounts_changed = self._mounts_changed, False
+        return changed
+
+    def drain(self) -> None:
+        """Read all that the kernel has queued until now, in the calling thread."""
+        with self._lock:  # so that what the thread is just reading counts as read
+            left = self._inotify.get_queued_bytes()
+        while left > 0:
+            count = self._read(max(left, _SMALL_READ_BYTES))
+            if not count:
+                return
+            left -= count
+
+    def stop(self) -> None:
+        """End the thread and close what it polled."""
+        os.eventfd_write(self._stop_fd, 1)
+        self._thread.join()
+        os.close(self._stop_fd)
+        os.close(self._mounts_fd)
+
+    def _read(self, size: int) -> int:
+        with self._lock:
+            data = self._inotify.read(size)
+            if data:
+                self._backlog.append(data)
+                self._backlog_bytes += len(data)
+                if self._backlog_bytes > self._max_backlog_bytes:
+                    self._backlog.clear()
+                    self._backlog_bytes = 0
+                    self._overflowed = True
+        return len(data)
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._inotify.fd, select.POLLIN)
+        poll.register(self._stop_fd, select.POLLIN)
+        poll.register(self._mounts_fd, select.POLLPRI)
+        while True:
+            ready = dict(poll.poll())
+            if self._stop_fd in ready:
+                return
+            if self._mounts_fd in ready:
+                self._mounts_changed = True
+                self._wake.set()
+            if self._inotify.fd in ready:
+                count = self._read(_READ_BYTES)
+                self._wake.set()
+                if count < _SMALL_READ_BYTES:
+                    time.sleep(_NAP_S)

@@ -1,0 +1,130 @@
+"""
+Records into work: which names to look at, and how the tree of nodes follows renames.
+
+Makes no system call. A record is never applied to rows, it only says where to look; the
+looks at both names of a rename, which compare inodes, put right whatever the pairing
+here got wrong. Pairing is what keeps the watches of a moved directory useful.
+
+The kernel's order within one instance is FROM, TO, MOVE_SELF. So a MOVE_SELF of a
+directory whose TO has not come means that it left the tree. RENAME_EXCHANGE comes as two
+pairs (a to b, then b to a): the directory that the first pair displaces stays detached
+until the read batch ends, to be what the second pair moves.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from fustor_source_fs import bindings as b
+from fustor_source_fs.pending import Work
+from fustor_source_fs.records import Record
+from fustor_source_fs.watches import Node, Tree
+
+_NAMES_CHANGE: Final = b.IN_CREATE | b.IN_DELETE | b.IN_MOVED_FROM | b.IN_MOVED_TO
+_BEING_WRITTEN: Final = b.IN_MODIFY
+
+
+class Translator:
+    """
+    Applies records to the tree and to the work.
+
+    Args:
+        tree: The nodes.
+        work: What must be looked at.
+        forget: Called with nodes that are gone, and the watches that nobody holds any more.
+    """
+
+    def __init__(self, tree: Tree, work: Work, forget: Callable[[list[Node], list[int]], None]) -> None:
+        self._tree = tree
+        self._work = work
+        self._forget = forget
+        self._moving: dict[int, Node] = {}
+        self._displaced: dict[tuple[Node, bytes], Node] = {}
+        self.captured = 0
+        self.overflows = 0
+
+    def feed(self, records: Sequence[Record]) -> None:
+        """Take in the records of one read."""
+        for record in records:
+            if record.mask & b.IN_Q_OVERFLOW:
+                self.overflow()
+            elif record.mask & b.IN_IGNORED:
+                for node in self._tree.forget_watch(record.watch):
+                    self._work.look_self(node)
+                    self._work.mark_dirty(node)
+            else:
+                for node in self._tree.get_holders(record.watch):
+                    self._feed_node(node, record)
+        for node in self._displaced.values():
+            self.drop(node)
+        self._displaced.clear()
+
+    def overflow(self) -> None:
+        """Records were lost, nobody knows which: everything may have changed."""
+        self.overflows += 1
+        for node in self._moving.values():
+            self.drop(node)
+        self._moving.clear()
+        self.mark_subtree_dirty(self._tree.root)
+
+    def mark_subtree_dirty(self, node: Node) -> None:
+        """Note that a directory and all below it must be listed again."""
+        self._work.look_self(node)
+        for each in self._tree.walk(node):
+            self._work.mark_dirty(each)
+
+    def drop(self, node: Node) -> None:
+        """Remove a node and all below it, with the watches that become useless."""
+        self._forget(*self._tree.drop(node))
+
+    def _feed_node(self, node: Node, record: Record) -> None:
+        mask, name = record.mask, record.name
+        if not name:
+            if mask & b.IN_MOVE_SELF:
+                self._moved_self(node)
+            elif mask & b.IN_ATTRIB:
+                self._work.look_self(node)
+            return
+        self.captured += 1
+        self._work.look(node, name, closed=not mask & _BEING_WRITTEN)
+        if mask & _NAMES_CHANGE:
+            self._work.look_self(node)
+            if mask & b.IN_ISDIR:
+                if mask & b.IN_MOVED_FROM:
+                    self._moved_from(node, name, record.cookie)
+                elif mask & b.IN_MOVED_TO:
+                    self._moved_to(node, name, record.cookie)
+
+    def _moved_from(self, parent: Node, name: bytes, cookie: int) -> None:
+        node = self._displaced.pop((parent, name), None)
+        if node is None:
+            node = parent.children.get(name)
+            if node is None:
+                return
+            self._tree.detach(node)
+        if node.watch is None:
+            self.drop(node)  # no MOVE_SELF will come for it
+        else:
+            self._moving[cookie] = node
+
+    def _moved_to(self, parent: Node, name: bytes, cookie: int) -> None:
+        node = self._moving.pop(cookie, None)
+        if node is None:
+            return  # came from outside, or from a place without a node: the look finds it
+        if self._tree.is_below(parent, node):
+            self.drop(node)  # the tree was ahead of the records
+            return
+        displaced = parent.children.get(name)
+        if displaced is not None:
+            self._tree.detach(displaced)
+            self._displaced[(parent, name)] = displaced
+        self._tree.attach(node, parent, name)
+        self.mark_subtree_dirty(node)
+
+    def _moved_self(self, node: Node) -> None:
+        for cookie, moving in self._moving.items():
+            if moving is node:
+                del self._moving[cookie]
+                self.drop(node)
+                return
+        if node is self._tree.root:
+            self.mark_subtree_dirty(node)

@@ -1,0 +1,177 @@
+"""
+The tree of watched directories.
+
+A node is one directory at one place; its path is what its ancestors say now. Files have
+no nodes. One watch descriptor may belong to several nodes: a bind mount shows one inode
+at two places, and inotify knows inodes only.
+"""
+
+from collections.abc import Iterator
+
+
+class Node:
+    """
+    One directory of the tree, or one that is detached from it for the moment.
+
+    Args:
+        name: Its name in the parent; empty for the root.
+        parent: The node above; None for the root and for detached nodes.
+    """
+
+    __slots__ = ("children", "device", "inode", "listed", "moves", "name", "parent", "watch")
+
+    def __init__(self, name: bytes, parent: "Node | None") -> None:
+        self.name = name
+        self.parent = parent
+        self.children: dict[bytes, Node] = {}
+        self.watch: int | None = None
+        self.device = 0
+        self.inode = 0
+        self.listed = 0
+        """Index of the last complete listing; 0 if there was none."""
+        self.moves = 0
+        """How often this node or one above it was moved; a listing begun before a move is void."""
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name!r} {self.device}:{self.inode} watch={self.watch}>"
+
+    def is_same(self, device: int, inode: int) -> bool:
+        """Tell whether this node stands for that inode."""
+        return self.inode == inode and self.device == device
+
+
+class Tree:
+    """All nodes, and who holds which watch. Makes no system call."""
+
+    def __init__(self) -> None:
+        self.root = Node(b"", None)
+        self.size = 1
+        self._holders: dict[int, Node | tuple[Node, ...]] = {}
+
+    @property
+    def watch_count(self) -> int:
+        """Number of watches that at least one node holds."""
+        return len(self._holders)
+
+    def get_path(self, node: Node) -> bytes | None:
+        """Return the node's path below the root (`b"/"` for the root), or None if it is detached."""
+        parts: list[bytes] = []
+        while node.parent is not None:
+            parts.append(node.name)
+            node = node.parent
+        if node is not self.root:
+            return None
+        parts.reverse()
+        return b"/" + b"/".join(parts)
+
+    def find(self, path: bytes) -> tuple[Node, list[bytes]]:
+        """
+        Walk down as far as there are nodes.
+
+        Returns:
+            The deepest node on the way, and the names below it that have none.
+        """
+        node = self.root
+        names = [name for name in path.split(b"/") if name]
+        for depth, name in enumerate(names):
+            child = node.children.get(name)
+            if child is None:
+                return node, names[depth:]
+            node = child
+        return node, []
+
+    def walk(self, node: Node) -> Iterator[Node]:
+        """Yield a node and all below it, parents first."""
+        stack = [node]
+        while stack:
+            current = stack.pop()
+            yield current
+            stack.extend(current.children.values())
+
+    def is_below(self, node: Node, ancestor: Node) -> bool:
+        """Tell whether a node is `ancestor` or below it."""
+        current: Node | None = node
+        while current is not None:
+            if current is ancestor:
+                return True
+            current = current.parent
+        return False
+
+    def add(self, parent: Node, name: bytes) -> Node:
+        """Make a node; the place must be free."""
+        node = Node(name, parent)
+        node.moves = parent.moves
+        parent.children[name] = node
+        self.size += 1
+        return node
+
+    def detach(self, node: Node) -> None:
+        """Take a node out of its parent; it keeps its subtree and its watches."""
+        assert node.parent is not None
+        del node.parent.children[node.name]
+        node.parent = None
+
+    def attach(self, node: Node, parent: Node, name: bytes) -> None:
+        """Put a detached node at a free place; every listing under way below it becomes void."""
+        node.parent = parent
+        node.name = name
+        parent.children[name] = node
+        for each in self.walk(node):
+            each.moves += 1
+
+    def drop(self, node: Node) -> tuple[list[Node], list[int]]:
+        """
+        Remove a node and its subtree for good.
+
+        Returns:
+            The removed nodes, and the watches that nobody holds any more.
+        """
+        if node.parent is not None:
+            self.detach(node)
+        gone = list(self.walk(node))
+        unheld = [watch for each in gone if (watch := self.release_watch(each)) is not None]
+        self.size -= len(gone)
+        return gone, unheld
+
+    def hold_watch(self, node: Node, watch: int) -> int | None:
+        """Note that a node holds a watch; returns its former watch if that has no holder now."""
+        if node.watch == watch:
+            return None
+        unheld = self.release_watch(node)
+        node.watch = watch
+        holders = self._holders.get(watch)
+        if holders is None:
+            self._holders[watch] = node
+        elif isinstance(holders, Node):
+            self._holders[watch] = (holders, node)
+        else:
+            self._holders[watch] = (*holders, node)
+        return unheld
+
+    def release_watch(self, node: Node) -> int | None:
+        """Take a node's watch away; returns the watch if nobody holds it now."""
+        watch = node.watch
+        if watch is None:
+            return None
+        node.watch = None
+        holders = self._holders[watch]
+        left = () if isinstance(holders, Node) else tuple(each for each in holders if each is not node)
+        if not left:
+            del self._holders[watch]
+            return watch
+        self._holders[watch] = left[0] if len(left) == 1 else left
+        return None
+
+    def get_holders(self, watch: int) -> tuple[Node, ...]:
+        """Return the nodes that hold a watch; none for a watch that was given up."""
+        holders = self._holders.get(watch)
+        if holders is None:
+            return ()
+        return (holders,) if isinstance(holders, Node) else holders
+
+    def forget_watch(self, watch: int) -> tuple[Node, ...]:
+        """The kernel has removed a watch: take it from its holders and return them."""
+        holders = self.get_holders(watch)
+        for node in holders:
+            self.release_watch(node)
+        return holders
