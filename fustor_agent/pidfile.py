@@ -112,16 +112,20 @@ class Holder:
 
 
 @contextlib.contextmanager
-def open_holder(path: Path) -> Iterator[Holder | None]:
+def open_holder(path: Path, *, settle_s: float = _SETTLE_S) -> Iterator[Holder | None]:
     """
     Find who holds the PID file; None when nobody does.
 
     A file that nobody holds is left over, whatever stands in it.
 
+    Args:
+        path: The file.
+        settle_s: How long a holder may take to write its number.
+
     Raises:
         AgentError: The file cannot be read, or its holder cannot be told.
     """
-    descriptor, pid = _find_pidfd(path)
+    descriptor, pid = _find_pidfd(path, settle_s)
     try:
         yield None if descriptor is None else Holder(pid, descriptor)
     finally:
@@ -129,8 +133,8 @@ def open_holder(path: Path) -> Iterator[Holder | None]:
             os.close(descriptor)
 
 
-def _find_pidfd(path: Path) -> tuple[int | None, int]:
-    deadline = time.monotonic() + _SETTLE_S
+def _find_pidfd(path: Path, settle_s: float) -> tuple[int | None, int]:
+    deadline = time.monotonic() + settle_s
     while True:
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

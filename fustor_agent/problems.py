@@ -61,6 +61,8 @@ def show(path: KeyPath, value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
     text = _URL_PASSWORD.sub(r"\1***@", str(value))
     if len(text) > _LONGEST_VALUE:
         text = text[:_LONGEST_VALUE] + "…"

@@ -10,6 +10,7 @@ from fustor_agent.problems import KeyPath
 
 _DEEPEST = 50
 _MOST_NODES = 100_000
+_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class YamlError(Exception):
@@ -97,6 +98,8 @@ class _Reader:
         # An alias may contain itself, and a few lines of aliases can describe billions of nodes.
         if len(path) > _DEEPEST or self._nodes > _MOST_NODES:
             raise YamlError("it is nested too deeply or refers to itself", line=line)
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN_TAGS:
+            raise YamlError(f"the tag {node.tag} cannot be used here", line=line)
         if isinstance(node, yaml.MappingNode):
             return self._read_mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

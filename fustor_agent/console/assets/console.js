@@ -4,6 +4,7 @@
 
 const INTERVAL_MS = 1000;
 const TIMEOUT_MS = 5000;
+const OUTCOME_MS = 8000;
 const HISTORY_LENGTH = 60;
 const BROKEN = new Set(["fatal", "abandoned", "backoff"]);
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
@@ -13,6 +14,7 @@ const byId = (id) => document.getElementById(id);
 const cards = new Map();
 const rows = new Map();
 let lastSeen = null;
+let outcomeTimer = null;
 
 // -- writing numbers and times for people -----------------------------------------------------
 
@@ -295,6 +297,7 @@ function setGone(error) {
 
 async function act(path, name) {
   const outcome = byId("outcome");
+  clearTimeout(outcomeTimer);
   outcome.hidden = false;
   setTone(outcome, "");
   setText(outcome, `${name}…`);
@@ -308,6 +311,7 @@ async function act(path, name) {
     setTone(outcome, "bad");
     setText(outcome, `${name}: the agent does not answer (${error.message})`);
   }
+  outcomeTimer = setTimeout(() => { outcome.hidden = true; }, OUTCOME_MS);
 }
 
 function unlock() {

@@ -1,0 +1,89 @@
+import io
+
+import msgspec
+import pytest
+
+from fustor_agent.progress import ProgressPrinter, format_bytes, format_progress
+from fustor_agent.reports import SnapshotReport
+from fustor_agent.statusmodel import AgentInfo, AgentStatus, AuditInfo, Counters, PipeInfo, Totals
+
+PIPE = PipeInfo(
+    id="watch",
+    source_id="watch",
+    sender_id="watch",
+    state="running",
+    phase="snapshot",
+    role="leader",
+    session_id="3ec0e8a4",
+    current=False,
+    not_current_because="10 rows so far",
+    problem=None,
+    counters=Counters(),
+    lag_s=0.0,
+    snapshot=SnapshotReport(),
+    audit=AuditInfo(),
+    totals=Totals(files=3, directories=1, bytes=1500),
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def make_status(because: str | None, **fields: object) -> AgentStatus:
+    pipe = msgspec.structs.replace(PIPE, current=because is None, not_current_because=because, **fields)
+    return AgentStatus(AgentInfo("1", 1, "running", "", 0.0), [], [pipe])
+
+
+def test_progress_is_one_line_for_all_enabled_pipes() -> None:
+    status = make_status("10 rows so far")
+    off = msgspec.structs.replace(PIPE, id="off", enabled=False)
+    both = msgspec.structs.replace(status, pipes=[*status.pipes, *make_status(None).pipes, off])
+    assert format_progress(both) == "watch: 10 rows so far | watch: current, 3 files, 1 directories, 1.5 kB"
+
+
+def test_a_terminal_gets_one_line_that_refreshes_and_ends_when_all_is_current() -> None:
+    terminal = Terminal()
+    printer = ProgressPrinter(terminal, clock=lambda: 0.0)
+    for because in ("10 rows", "10 rows", "20 rows", None, None):
+        printer.show(make_status(because))
+    assert terminal.getvalue() == (
+        "\r\x1b[Kwatch: 10 rows\r\x1b[Kwatch: 20 rows\r\x1b[Kwatch: current, 3 files, 1 directories, 1.5 kB\n"
+    )
+
+
+def test_a_file_gets_a_line_every_few_seconds_and_the_last_at_once() -> None:
+    stream, now = io.StringIO(), [100.0]
+    printer = ProgressPrinter(stream, clock=lambda: now[0])
+    for because, at_s in (("10 rows", 0.0), ("20 rows", 1.0), ("30 rows", 3.5), (None, 3.6)):
+        now[0] = 100.0 + at_s
+        printer.show(make_status(because))
+    assert stream.getvalue().splitlines() == [
+        "watch: 10 rows",
+        "watch: 30 rows",
+        "watch: current, 3 files, 1 directories, 1.5 kB",
+    ]
+
+
+def test_once_current_only_a_new_gap_is_worth_a_line() -> None:
+    stream, now = io.StringIO(), [0.0]
+    printer = ProgressPrinter(stream, clock=lambda: now[0])
+    printer.show(make_status(None))
+    printer.show(make_status(None, totals=Totals(files=4)))
+    now[0] = 60.0
+    printer.show(make_status("the receiver is away"))
+    printer.show(make_status(None))
+    assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
+        "watch: current",
+        "watch: the receiver is away",
+        "watch: current",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (123_456, "123 kB"), (10**18, "1000 PB")],
+)
+def test_bytes_are_written_for_people(count: int, text: str) -> None:
+    assert format_bytes(count) == text
