@@ -1,0 +1,128 @@
+"""
+Right after the fork: turn a copy of the supervisor into a worker.
+
+All signals are blocked until the inherited handlers and the inherited wakeup descriptor
+are gone: a child that kept them would write its signals into the supervisor's socket.
+Nothing here ever returns into the supervisor's stack.
+"""
+
+import ctypes
+import faulthandler
+import fcntl
+import logging
+import os
+import select
+import signal
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from fustor_supervisor.exitcodes import ExitCode, leave
+from fustor_supervisor.runtime import Runtime
+from fustor_supervisor.wakeup import SignalWatch, Wakeup
+
+_PR_SET_PDEATHSIG: Final = 1  # man 2 prctl
+_F_SETSIG: Final = 10  # <asm-generic/fcntl.h>; Python has no name for it
+STDERR: Final = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """
+    What a worker is given through the fork.
+
+    Args:
+        name: The worker's name.
+        generation: Its generation.
+        main: What it runs.
+        control: Its end of the control link.
+        lifeline: Reading end of the pipe that closes with the supervisor.
+        supervisor_pid: Its parent, as long as that lives.
+        stop_grace_s: Grace if it is stopped by a signal instead of a message.
+        close_foreign: Closes the descriptors of the supervisor and of siblings.
+    """
+
+    name: str
+    generation: int
+    main: Callable[[Runtime], None]
+    control: socket.socket
+    lifeline: int
+    supervisor_pid: int
+    stop_grace_s: float
+    close_foreign: Callable[[], None]
+
+
+def run_child(inheritance: Inheritance) -> NoReturn:
+    """Be the worker; called once, in the child, with all signals blocked."""
+    code = int(ExitCode.CRASHED)
+    try:
+        _reset_signals()
+        inheritance.close_foreign()  # first: our copy of the lifeline's other end would keep it open
+        _die_with_supervisor(inheritance)
+        wakeup = Wakeup()
+        _take_signals(wakeup)
+        runtime = Runtime(
+            inheritance.name,
+            inheritance.generation,
+            inheritance.control,
+            wakeup,
+            stop_grace_s=inheritance.stop_grace_s,
+        )
+        code = _run_main(inheritance.main, runtime)
+    except BaseException:  # the very edge of the process: nothing above could report it
+        traceback.print_exc()
+    finally:
+        leave(code)
+
+
+def _run_main(main: Callable[[Runtime], None], runtime: Runtime) -> int:
+    runtime.start()
+    try:
+        main(runtime)
+    except SystemExit as err:
+        return err.code if isinstance(err.code, int) else int(err.code is not None)
+    except BaseException as err:  # the edge of the worker: whatever its main raises ends it
+        _log.exception("worker crashed name=%s generation=%d", runtime.name, runtime.generation)
+        runtime.send_failed(f"{type(err).__name__}: {err}", permanent=False)
+        return ExitCode.CRASHED
+    return ExitCode.OK
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    faulthandler.unregister(signal.SIGUSR2)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _die_with_supervisor(inheritance: Inheritance) -> None:
+    """Lead a process group of our own, and have it killed when the supervisor dies."""
+    os.setsid()
+    lifeline = inheritance.lifeline
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpid())  # negative: the whole group
+    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    if _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+        _log.warning("no parent-death signal errno=%d", ctypes.get_errno())
+    # Both nets catch only what comes later; this catches what came before.
+    poller = select.poll()
+    poller.register(lifeline, select.POLLHUP)
+    if os.getppid() != inheritance.supervisor_pid or poller.poll(0):
+        os._exit(ExitCode.CRASHED)
+
+
+def _take_signals(wakeup: Wakeup) -> None:
+    """Install the worker's own handlers, then let signals in."""
+    for number in (signal.SIGINT, signal.SIGHUP):  # the supervisor decides what these mean
+        signal.signal(number, signal.SIG_IGN)
+    SignalWatch(wakeup, (signal.SIGTERM, signal.SIGUSR1))
+    faulthandler.enable(file=STDERR)
+    faulthandler.register(signal.SIGUSR2, file=STDERR, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+

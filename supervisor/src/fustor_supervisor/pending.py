@@ -1,0 +1,40 @@
+"""Commands to workers that wait for their reply."""
+
+import itertools
+import logging
+from collections.abc import Callable
+
+from fustor_supervisor.messages import Reply
+
+_log = logging.getLogger(__name__)
+
+OnReply = Callable[[Reply], None]
+
+
+class PendingCommands:
+    """Gives commands their numbers and calls back when the reply comes, or never can."""
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, tuple[str, OnReply | None]] = {}
+
+    def add(self, worker: str, on_reply: OnReply | None) -> int:
+        """Return the number of a new command to a worker."""
+        number = next(self._ids)
+        self._waiting[number] = (worker, on_reply)
+        return number
+
+    def finish(self, reply: Reply) -> None:
+        """Hand over a reply; one that nobody waits for is dropped."""
+        _, on_reply = self._waiting.pop(reply.id, ("", None))
+        if on_reply is None:
+            return
+        try:
+            on_reply(reply)
+        except Exception:  # a callback's edge: the program's fault must not end the supervisor
+            _log.exception("reply callback failed id=%d", reply.id)
+
+    def fail_all(self, worker: str, generation: int, reason: str) -> None:
+        """Answer for a worker that cannot any more."""
+        for number in [number for number, (name, _) in self._waiting.items() if name == worker]:
+            self.finish(Reply(generation=generation, id=number, result=reason, ok=False))

@@ -1,0 +1,93 @@
+"""
+When to start a worker again and when it counts as stuck; pure.
+
+A timer alone proves nothing: a worker is stuck only when it **owes** something (Ready,
+the answer to a ping or command, or work that it says it owes) **and** none of its
+progress counters has moved since.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fustor_supervisor.specs import RestartPolicy, StuckLimits
+
+
+@dataclass(frozen=True)
+class Progress:
+    """
+    What is known about a living worker, in monotonic seconds.
+
+    Args:
+        ready: It has said Ready.
+        moved_at: When it was forked, a counter moved, or time was lost, whichever came last.
+        ping_owed_since: When the oldest unanswered ping was sent; None if all are answered.
+        command_owed_since: When the oldest unanswered command was sent; None if all are answered.
+        work_owed_since: Since when it says that it owes work; None if it owes none.
+    """
+
+    ready: bool
+    moved_at: float
+    ping_owed_since: float | None = None
+    command_owed_since: float | None = None
+    work_owed_since: float | None = None
+
+
+def count_failures(failures: int, ready_s: float | None, policy: RestartPolicy) -> int:
+    """
+    Count a death.
+
+    Args:
+        failures: Deaths in a row before this one.
+        ready_s: How long the worker was ready; None if it never was.
+        policy: Says how long is healthy.
+
+    Returns:
+        Deaths in a row, this one included; 1 or more.
+    """
+    if ready_s is not None and ready_s >= policy.healthy_after_s:
+        return 1
+    return failures + 1
+
+
+def next_delay(failures: int, policy: RestartPolicy, rand: Callable[[], float]) -> float:
+    """
+    Compute how long to wait before the next start.
+
+    Args:
+        failures: Deaths in a row, 1 or more.
+        policy: The delays.
+        rand: Returns 0.0 ≤ x < 1.0.
+
+    Returns:
+        Seconds, never above `cap_s * (1 + jitter)`.
+    """
+    # 64 doublings pass any cap; without the bound the power overflows after 1,000 deaths
+    delay = policy.first_s if failures <= 1 else policy.base_s * policy.factor ** min(failures - 2, 64)
+    return min(policy.cap_s, delay) * (1 + policy.jitter * (2 * rand() - 1))
+
+
+def is_stuck(progress: Progress, now: float, limits: StuckLimits) -> bool:
+    """Tell whether a worker owes something and has not moved for longer than the limit."""
+    return describe_stuck(progress, now, limits) is not None
+
+
+def describe_stuck(progress: Progress, now: float, limits: StuckLimits) -> str | None:
+    """
+    Say why a worker is stuck.
+
+    Returns:
+        A reason for people; None while it is not stuck.
+    """
+    if not progress.ready:
+        if now - progress.moved_at >= limits.start_s:
+            return f"not ready, and no progress, for {limits.start_s:g} s after the start"
+        return None
+    debts = (
+        ("a ping is unanswered", progress.ping_owed_since),
+        ("a command is unanswered", progress.command_owed_since),
+        ("it owes work", progress.work_owed_since),
+    )
+    for what, since in debts:
+        if since is not None and now - max(since, progress.moved_at) >= limits.owed_s:
+            return f"{what}, and no progress, for {limits.owed_s:g} s"
+    return None

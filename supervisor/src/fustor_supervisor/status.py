@@ -1,0 +1,152 @@
+"""What the supervisor says about itself and its workers, and how that is published."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+CHANGED_EVERY_S: Final = 0.5
+UNCHANGED_EVERY_S: Final = 5.0
+_log = logging.getLogger(__name__)
+
+
+class Death(msgspec.Struct, frozen=True):
+    """
+    How one process of a worker ended.
+
+    Args:
+        at: When, UTC, ISO 8601.
+        code: Exit code; None if a signal ended it or it could not be forked.
+        signal: Name of the signal that ended it.
+        reason: For people.
+        uptime_s: How long it lived.
+        generation: Which process it was.
+    """
+
+    at: str
+    code: int | None
+    signal: str | None
+    reason: str
+    uptime_s: float
+    generation: int
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """
+    One worker.
+
+    Args:
+        name: Its name.
+        state: A value of `WorkerState`.
+        up: What the operator wants.
+        pid: None while there is no process.
+        generation: How many processes it has had; 0 before the first.
+        restarts: How many of them came after the first.
+        uptime_s: Of the present process; 0 without.
+        retry_in_s: When it is in backoff, until the next start.
+        last_exit: The last of `deaths`.
+        deaths: The last ten ends of a process, oldest first, asked for or not.
+        last_error: What the last failing process said, or how it ended.
+        stuck: Why the present process was found stuck, None if it was not.
+        phase: As the worker reports it.
+        counters: As the worker reports them, this generation.
+        totals: The same, summed over all generations.
+        owed: The worker says that it owes work.
+        detail: As the worker reports it; opaque.
+    """
+
+    name: str
+    state: str
+    up: bool
+    pid: int | None = None
+    generation: int = 0
+    restarts: int = 0
+    uptime_s: float = 0.0
+    retry_in_s: float | None = None
+    last_exit: Death | None = None
+    deaths: list[Death] = []
+    last_error: str | None = None
+    stuck: str | None = None
+    phase: str = ""
+    counters: dict[str, int] = {}
+    totals: dict[str, int] = {}
+    owed: bool = False
+    detail: bytes = b""
+
+
+class SupervisorStatus(msgspec.Struct, frozen=True):
+    """
+    The supervisor and all its workers.
+
+    Args:
+        pid: The supervisor's.
+        state: `running`, `stopping` or `stopped`.
+        started_at: UTC, ISO 8601.
+        uptime_s: Since then.
+        workers: In the order of the plan.
+    """
+
+    pid: int
+    state: str
+    started_at: str
+    uptime_s: float
+    workers: list[WorkerStatus]
+
+
+class Publisher:
+    """
+    Renders the status and writes it to its file.
+
+    Args:
+        render: Turns a status into bytes.
+        path: Where to write them; None writes nothing.
+    """
+
+    def __init__(self, render: Callable[[SupervisorStatus], bytes], path: Path | None) -> None:
+        self._render = render
+        self._path = path
+        self._is_failing = False
+        self.published_at = float("-inf")
+
+    def publish(self, status: SupervisorStatus, now: float) -> bytes | None:
+        """Render and write; None if that failed, which is logged once."""
+        self.published_at = now
+        try:
+            snapshot = self._render(status)
+            if self._path is not None:
+                _replace_file(self._path, snapshot)
+        except Exception as err:  # a callback's edge: neither its fault nor a full disk may end the supervisor
+            if not self._is_failing:
+                _log.exception("status not published error=%s", err)
+            self._is_failing = True
+            return None
+        self._is_failing = False
+        return snapshot
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    """
+    Write a file beside its target and rename it.
+
+    Not fsynced: after a power loss nobody needs the status of an agent that is not
+    running, and a slow disk would hold up the loop every time.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(data)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def format_utc(seconds: float) -> str:
+    """Format wall time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,399 @@
+"""
+One worker: its state, what it owes, its deadline and its deaths.
+
+Decides, and carries nothing out: every method that can change something takes the time
+and returns decisions, which the loop executes in order. So the whole life of a worker
+can be tested without a process.
+
+A worker has one deadline, whose meaning follows from the state:
+
+    starting, running   none (what it owes is looked at with each ping)
+    stopping            SIGKILL; after SIGKILL: give it up
+    backoff             start again
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from fustor_supervisor import messages, policy
+from fustor_supervisor.exitcodes import ExitCode
+from fustor_supervisor.process import Exit
+from fustor_supervisor.specs import WorkerSpec
+from fustor_supervisor.states import ALIVE, WorkerEvent, WorkerState, advance
+from fustor_supervisor.status import Death, WorkerStatus
+
+MAX_DEATHS: Final = 10
+DUMP_S: Final = 0.2  # for a stuck worker to write its stacks before it is killed
+KILL_LIMIT_S: Final = 5.0  # a process that SIGKILL did not end in this time is in uninterruptible sleep
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Spawn:
+    """Fork the worker."""
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a message to the worker."""
+
+    message: messages.ToWorkerMessage
+
+
+@dataclass(frozen=True)
+class Dump:
+    """Have the worker write its stacks; by signal if its control thread may not run."""
+
+    by_signal: bool
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Kill the worker's process group."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Call `on_deadline` at `until`, in place of an earlier deadline; None cancels it."""
+
+    until: float | None
+
+
+Decision: TypeAlias = Spawn | Send | Dump | Kill | Wait
+
+
+class Worker:
+    """
+    The life of one worker through all its processes.
+
+    Args:
+        spec: What it is.
+        rand: Returns 0.0 ≤ x < 1.0, for the jitter.
+        wall: Returns the time for people: UTC, ISO 8601.
+        kill_limit_s: After SIGKILL, until it is given up.
+
+    Attributes:
+        changes: Grows with everything that is worth publishing.
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        *,
+        rand: Callable[[], float],
+        wall: Callable[[], str],
+        kill_limit_s: float = KILL_LIMIT_S,
+    ) -> None:
+        self.spec = spec
+        self.state = WorkerState.STOPPED
+        self.up = spec.up
+        self.is_removed = False
+        self.generation = 0
+        self.pid: int | None = None
+        self.last_error: str | None = None
+        self._rand = rand
+        self._wall = wall
+        self._kill_limit_s = kill_limit_s
+        self._failures = 0
+        self._spawned_at = 0.0
+        self._ready_at: float | None = None
+        self._deadline: float | None = None
+        self._was_killed = False
+        self._stuck: str | None = None
+        self._said: str | None = None
+        self._deaths: deque[Death] = deque(maxlen=MAX_DEATHS)
+        self._owes = policy.Progress(ready=False, moved_at=0.0)
+        self._ping = 0
+        self._commands: dict[int, float] = {}
+        self._report = messages.Progress(generation=0, counters={})
+        self._past_totals: dict[str, int] = {}
+        self.changes = 0
+
+    # -- what an operator wants -----------------------------------------------------------
+
+    def set_up(self, up: bool, now: float, *, grace_s: float | None = None) -> list[Decision]:
+        """Start it if it shall run and does not, stop it if it shall not."""
+        self.up = up
+        if not up:
+            return self._ask_stop(now, grace_s)
+        if self.state is WorkerState.FATAL:
+            self._move(WorkerEvent.STOP_ASKED)
+        return self._settle()
+
+    def restart(self, now: float) -> list[Decision]:
+        """Stop it if it runs, and start it, at once if it is waiting."""
+        self.up = True
+        return [*self._ask_stop(now, None), *self._settle()]
+
+    def change(self, spec: WorkerSpec, now: float) -> list[Decision]:
+        """Take a newer spec: restart if its fingerprint changed, retry if the old one was fatal."""
+        old, self.spec = self.spec, spec
+        was_removed, self.is_removed = self.is_removed, False
+        if was_removed or old.up != spec.up:
+            self.up = spec.up
+        if not self.up:
+            return self._ask_stop(now, None)
+        if old.fingerprint != spec.fingerprint:
+            self._failures = 0
+            return self.restart(now)
+        if self.state is WorkerState.FATAL:
+            self._move(WorkerEvent.RELOADED)
+        return self._settle()
+
+    def remove(self, now: float) -> list[Decision]:
+        """Stop it; it may be forgotten once it has no process."""
+        self.is_removed = True
+        return self.set_up(False, now)
+
+    def kill_now(self, now: float) -> list[Decision]:
+        """Stop it without grace."""
+        self.up = False
+        if self.state not in (WorkerState.STARTING, WorkerState.RUNNING, WorkerState.STOPPING):
+            return self._ask_stop(now, None)
+        self._move(WorkerEvent.STOP_ASKED)
+        return [] if self._was_killed else self._kill(now)
+
+    @property
+    def has_process(self) -> bool:
+        """Whether there is a process, however useless."""
+        return self.state in ALIVE
+
+    # -- what the loop did ----------------------------------------------------------------
+
+    def begin_spawn(self, now: float) -> None:
+        """Note that the next process is being forked."""
+        self._move(WorkerEvent.SPAWNED)
+        self.generation += 1
+        self._spawned_at = now
+        self._ready_at = None
+        self._was_killed = False
+        self._stuck = self._said = None
+        self._ping = 0
+        self._commands.clear()
+        self._owes = policy.Progress(ready=False, moved_at=now)
+        self._report = messages.Progress(generation=self.generation, counters={})
+
+    def on_spawned(self, pid: int) -> None:
+        """Note the process that was forked."""
+        self.pid = pid
+        _log.info("worker spawned name=%s generation=%d pid=%d", self.spec.name, self.generation, pid)
+
+    def on_spawn_failed(self, error: str, now: float) -> list[Decision]:
+        """Treat a fork that failed like a death."""
+        self._said = f"cannot be forked: {error}"
+        return self.on_died(Exit(None), now)
+
+    # -- what happened to the process -----------------------------------------------------
+
+    def on_message(self, message: messages.FromWorkerMessage, now: float) -> list[Decision]:
+        """Take in what the worker says; replies and requests are the loop's business."""
+        match message:
+            case messages.Ready() if self.state is WorkerState.STARTING:
+                self._move(WorkerEvent.READY)
+                self._ready_at = now
+                self._owes = replace(self._owes, ready=True, moved_at=now)
+            case messages.Progress():
+                self._take_progress(message, now)
+            case messages.Pong(n=n, progress=progress):
+                if n == self._ping:
+                    self._owes = replace(self._owes, ping_owed_since=None)
+                self._take_progress(progress, now)
+            case messages.Failed(error=error):
+                self._said = self.last_error = error
+            case messages.Reply(id=id):
+                self._commands.pop(id, None)
+                self._note_commands()
+            case _:
+                pass
+        return []
+
+    def note_command(self, id: int, now: float) -> None:
+        """Note that the worker owes a reply."""
+        self._commands[id] = now
+        self._note_commands()
+
+    def on_ping_time(self, now: float) -> list[Decision]:
+        """Look at what the worker owes; ask again if it answered the last ping."""
+        if self.state not in (WorkerState.STARTING, WorkerState.RUNNING):
+            return []
+        reason = policy.describe_stuck(self._owes, now, self.spec.limits)
+        if reason is not None:
+            return self.on_stuck(reason, now)
+        if self._owes.ping_owed_since is not None:
+            return []
+        self._ping += 1
+        self._owes = replace(self._owes, ping_owed_since=now)
+        return [Send(messages.Ping(n=self._ping))]
+
+    def on_stuck(self, reason: str, now: float) -> list[Decision]:
+        """Give up on the process: stacks, SIGKILL, and a new one."""
+        if self.state not in (WorkerState.STARTING, WorkerState.RUNNING):
+            return []
+        self._stuck = reason
+        self._move(WorkerEvent.STUCK)
+        _log.error("worker stuck name=%s pid=%s reason=%s", self.spec.name, self.pid, reason)
+        by_signal = self._owes.ping_owed_since is not None
+        return [Dump(by_signal=by_signal), self._wait(now + DUMP_S)]
+
+    def on_lost_time(self, now: float) -> None:
+        """Start all limits anew: the machine or the supervisor stood still, so the worker may have too."""
+        self._owes = replace(self._owes, moved_at=now)
+
+    def on_died(self, exit: Exit, now: float) -> list[Decision]:
+        """Note a death and decide what follows."""
+        was_stopping = self.state in (WorkerState.STOPPING, WorkerState.ABANDONED)
+        self._note_death(exit, now, asked=was_stopping and self._stuck is None)
+        decisions: list[Decision] = [self._wait(None)]
+        if was_stopping:
+            is_failure = self.state is WorkerState.STOPPING and self._stuck is not None and self.up
+            self._move(WorkerEvent.DIED_STUCK if is_failure else WorkerEvent.DIED)
+        elif exit.code == ExitCode.PERMANENT:
+            self._move(WorkerEvent.DIED_FOR_GOOD)
+        else:
+            self._move(WorkerEvent.DIED)
+        if self.state is WorkerState.BACKOFF:
+            decisions += self._back_off(now)
+        return [*decisions, *self._settle()]
+
+    def on_deadline(self, now: float) -> list[Decision]:
+        """Do what the state's deadline means."""
+        self._deadline = None
+        if self.state is WorkerState.BACKOFF:
+            self._move(WorkerEvent.DELAY_OVER)
+            return self._settle()
+        if self.state is WorkerState.STOPPING and not self._was_killed:
+            return self._kill(now)
+        if self.state is WorkerState.STOPPING:
+            self._move(WorkerEvent.WILL_NOT_DIE)
+            _log.error("worker abandoned name=%s pid=%s reason=it does not die", self.spec.name, self.pid)
+        return []
+
+    # -- how it stands --------------------------------------------------------------------
+
+    def describe(self, now: float) -> WorkerStatus:
+        """Return how the worker stands."""
+        retry_in_s = None
+        if self.state is WorkerState.BACKOFF and self._deadline is not None:
+            retry_in_s = max(0.0, self._deadline - now)
+        return WorkerStatus(
+            name=self.spec.name,
+            state=self.state.value,
+            up=self.up,
+            pid=self.pid,
+            generation=self.generation,
+            restarts=max(0, self.generation - 1),
+            uptime_s=now - self._spawned_at if self.has_process else 0.0,
+            retry_in_s=retry_in_s,
+            last_exit=self._deaths[-1] if self._deaths else None,
+            deaths=list(self._deaths),
+            last_error=self.last_error,
+            stuck=self._stuck,
+            phase=self._report.phase,
+            counters=self._report.counters,
+            totals=_add(self._past_totals, self._report.counters),
+            owed=self._report.owed,
+            detail=self._report.detail,
+        )
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _move(self, event: WorkerEvent) -> None:
+        old, self.state = self.state, advance(self.state, event)
+        self.changes += 1
+        if old is not self.state:
+            _log.info("worker %s name=%s event=%s was=%s", self.state.value, self.spec.name, event.value, old.value)
+
+    def _settle(self) -> list[Decision]:
+        """Start it if it shall run and nothing is in the way."""
+        return [Spawn()] if self.up and self.state is WorkerState.STOPPED else []
+
+    def _wait(self, until: float | None) -> Wait:
+        self._deadline = until
+        return Wait(until)
+
+    def _kill(self, now: float) -> list[Decision]:
+        self._was_killed = True
+        return [Kill(), self._wait(now + self._kill_limit_s)]
+
+    def _ask_stop(self, now: float, grace_s: float | None) -> list[Decision]:
+        had_process = self.has_process
+        old = self.state
+        self._move(WorkerEvent.STOP_ASKED)
+        if not had_process:
+            return [self._wait(None)]
+        if old in (WorkerState.STOPPING, WorkerState.ABANDONED):
+            return []
+        grace_s = self.spec.stop_grace_s if grace_s is None else grace_s
+        return [Send(messages.Stop(grace_s=grace_s)), self._wait(now + grace_s)]
+
+    def _back_off(self, now: float) -> list[Decision]:
+        ready_s = None if self._ready_at is None else now - self._ready_at
+        self._failures = policy.count_failures(self._failures, ready_s, self.spec.restart)
+        delay_s = policy.next_delay(self._failures, self.spec.restart, self._rand)
+        _log.warning(
+            "worker restarts name=%s in_s=%.2f failures=%d reason=%s",
+            self.spec.name,
+            delay_s,
+            self._failures,
+            self._deaths[-1].reason,
+        )
+        if delay_s <= 0:
+            self._move(WorkerEvent.DELAY_OVER)
+            return []
+        return [self._wait(now + delay_s)]
+
+    def _note_death(self, exit: Exit, now: float, *, asked: bool) -> None:
+        reason = self._stuck or self._said or _describe_exit(exit)
+        if asked and self._stuck is None:
+            reason = "stopped as asked" if not self._was_killed else "stopped as asked, by SIGKILL after the grace"
+        else:
+            self.last_error = reason
+        death = Death(
+            at=self._wall(),
+            code=exit.code,
+            signal=exit.signal,
+            reason=reason,
+            uptime_s=now - self._spawned_at,
+            generation=self.generation,
+        )
+        self._deaths.append(death)
+        self.pid = None
+        self._past_totals = _add(self._past_totals, self._report.counters)
+        self._report = _without_counters(self._report)
+
+    def _take_progress(self, report: messages.Progress, now: float) -> None:
+        if report.counters != self._report.counters:
+            self._owes = replace(self._owes, moved_at=now)
+        if report.owed != self._report.owed:
+            self._owes = replace(self._owes, work_owed_since=now if report.owed else None)
+        if report != self._report:
+            self._report = report
+            self.changes += 1
+
+    def _note_commands(self) -> None:
+        oldest = min(self._commands.values(), default=None)
+        self._owes = replace(self._owes, command_owed_since=oldest)
+
+
+def _without_counters(report: messages.Progress) -> messages.Progress:
+    """Return what is left of a report when its process is dead: phase and detail, but no counters."""
+    return messages.Progress(
+        generation=report.generation, counters={}, phase=report.phase, detail=report.detail, owed=False
+    )
+
+
+def _add(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
+    return {key: left.get(key, 0) + right.get(key, 0) for key in left | right}
+
+
+def _describe_exit(exit: Exit) -> str:
+    if exit.signal is not None:
+        return f"killed by {exit.signal}"
+    if exit.code is None:
+        return "ended in an unknown way"
+    if exit.code == ExitCode.OK:
+        return "its main returned without being asked to stop"
+    return f"exited with code {exit.code}"
