@@ -1,0 +1,239 @@
+"""
+The public Fusion 0.8.17, as released, in an environment of its own.
+
+Its packages have the names of ours, so they never go into the environment of the tests:
+they are installed once into the user's cache directory.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any, Final
+
+from waiting import until
+
+VERSION: Final = "0.8.17"
+INSTALL_TIMEOUT_S: Final = 600.0
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 10.0
+
+
+class NotInstallable(Exception):
+    """The packages cannot be had; the message is what the installer said last."""
+
+
+def install() -> Path:
+    """
+    Install the released packages, unless that was done before.
+
+    Returns:
+        The environment's `bin` directory.
+
+    Raises:
+        NotInstallable: The registry does not give them.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fustor-tests"
+    cache.mkdir(parents=True, exist_ok=True)
+    place = cache / f"public-fusion-{VERSION}-py{sys.version_info.major}.{sys.version_info.minor}"
+    done = place / "installed"
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may want it at the same time
+        if not done.exists():
+            shutil.rmtree(place, ignore_errors=True)
+            # Not the tests' own interpreter: that one is itself in a virtual environment.
+            _run([sys.executable, "-m", "venv", str(place)])
+            _run([str(place / "bin" / "python"), "-m", "pip", "install", "-q", *_requirements()])
+            done.touch()
+    return place / "bin"
+
+
+def _requirements() -> list[str]:
+    """All of one release: the parts require each other without versions, and the registry holds newer ones."""
+    parts = ("fustor-fusion", "fustor-core", "fustor-fusion-sdk", "fustor-receiver-http", "fustor-schema-fs")
+    return [f"{part}=={VERSION}" for part in (*parts, "fustor-view-fs")]
+
+
+def _run(command: list[str]) -> None:
+    try:
+        subprocess.run(
+            command,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=INSTALL_TIMEOUT_S,
+            text=True,
+        )
+    except subprocess.CalledProcessError as err:
+        last = [line for line in err.stdout.splitlines() if line.strip()][-1:]
+        raise NotInstallable(" ".join(last) or f"{command[0]} failed") from err
+    except (OSError, subprocess.TimeoutExpired) as err:
+        raise NotInstallable(str(err)) from err
+
+
+class PublicFusion:
+    """
+    One running public Fusion with one pipe and one view; owns its process until `stop`.
+
+    Args:
+        home: An empty directory for its configuration and log.
+        same_ids: Call pipe and view the same: only then sentinel and audit calls with the push key work.
+        session_timeout_s: For agents that do not ask for one.
+    """
+
+    push_key = "push-key-of-the-tests"
+    view_key = "view-key-of-the-tests"
+
+    def __init__(self, home: Path, *, same_ids: bool = False, session_timeout_s: int = 30) -> None:
+        self.home = home
+        self.pipe_id = "both" if same_ids else "pipe-1"
+        self.view_id = "both" if same_ids else "view-1"
+        self._session_timeout_s = session_timeout_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.view_port = 0
+
+    @property
+    def endpoint(self) -> str:
+        """What an agent is configured with."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> "PublicFusion":
+        """Start it, on ports that are free now or on those that it had before, and wait until it answers."""
+        bin_directory = install()
+        if not self.port:
+            self.port, self.view_port = free_ports(2)
+        (self.home / "fusion-config").mkdir(parents=True, exist_ok=True)
+        (self.home / "fusion-config" / "default.yaml").write_text(json.dumps(self._config()))  # JSON is YAML
+        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self.home), "FUSTOR_HOME": str(self.home)}
+        with (self.home / "output").open("ab") as output:
+            self._process = subprocess.Popen(
+                [str(bin_directory / "fustor-fusion"), "start"],
+                env=environment,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            until(self._answers, within_s=START_TIMEOUT_S, what="the public Fusion")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End it; nothing that it knew is kept."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def log(self) -> str:
+        """Return what it printed."""
+        return (self.home / "output").read_text(errors="replace")
+
+    def query(self, name: str, **parameters: object) -> Any:
+        """
+        Ask the view.
+
+        Args:
+            name: For example `tree`, `stats`, `blind-spots`.
+            parameters: Of the query.
+
+        Returns:
+            The decoded answer; None where the view is not ready or the path is not there.
+        """
+        query = urllib.parse.urlencode(parameters)
+        return self._get(f"/api/v1/views/{self.view_id}/{name}?{query}", self.view_key)
+
+    def nodes(self) -> dict[str, dict[str, Any]] | None:
+        """Return all nodes but the root, by path; None while the view is not ready."""
+        tree = self.query("tree", path="/")
+        if tree is None:
+            return None
+        nodes: dict[str, dict[str, Any]] = {}
+        todo = list(tree.get("children") or [])
+        while todo:
+            node = todo.pop()
+            todo.extend(node.pop("children", None) or [])
+            nodes[node["path"]] = node
+        return nodes
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "host": "127.0.0.1",
+            "port": self.view_port,
+            "session_cleanup_interval": 0.5,
+            "receivers": {
+                "receiver": {
+                    "driver": "http",
+                    "bind_host": "127.0.0.1",
+                    "port": self.port,
+                    "api_keys": [{"key": self.push_key, "pipe_id": self.pipe_id}],
+                }
+            },
+            "views": {
+                self.view_id: {
+                    "driver": "fs",
+                    "api_keys": [self.view_key],
+                    # Above its default of 100,000 nodes a view answers no query at all.
+                    "driver_params": {"max_tree_items": 0, "hot_file_threshold": 2.0},
+                }
+            },
+            "pipes": {
+                self.pipe_id: {
+                    "receiver": "receiver",
+                    "views": [self.view_id],
+                    "session_timeout_seconds": self._session_timeout_s,
+                }
+            },
+        }
+
+    def _answers(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise RuntimeError(f"the public Fusion ended at once:\n{self.log()[-2000:]}")
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", self.port), 1),
+                socket.create_connection(("127.0.0.1", self.view_port), 1),
+            ):
+                return True
+        except OSError:
+            return False
+
+    def _get(self, path: str, key: str) -> Any:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.view_port}{path}", headers={"X-API-Key": key})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as err:
+            with err:
+                if err.code in (404, 503):
+                    return None
+            raise
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports that are free now; it takes fixed numbers only, so that port 0 does not help."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
