@@ -182,7 +182,7 @@ class AgentUnderTest:
 
     def stop(self) -> int:
         """
-        Stop the agent as Ctrl-C would and make sure that nothing of it is left.
+        Stop the agent by SIGTERM, as `fustor-agent stop` does, and make sure that nothing of it is left.
 
         Returns:
             Its exit code; negative when a signal ended it.
@@ -193,12 +193,12 @@ class AgentUnderTest:
         if self.process is None:
             return 0
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.terminate()
         faults = []
         try:
             code = self.process.wait(self._stop_within_s)
         except subprocess.TimeoutExpired:
-            faults.append(f"still running {self._stop_within_s:g} s after SIGINT")
+            faults.append(f"still running {self._stop_within_s:g} s after SIGTERM")
             self.process.kill()
             code = self.process.wait()
         faults += [f"left behind: {name}" for name in self._sweep()]

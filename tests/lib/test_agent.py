@@ -58,7 +58,7 @@ def stop(number, frame):
         worker.wait()
     os._exit(0)
 
-signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
 servers = [http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ[name])), Answers)
            for name in ("FUSTOR_CONSOLE_PORT", "FUSTOR_FUSION_PORT")]
 for server in servers:
@@ -155,7 +155,7 @@ def test_a_process_left_behind_is_killed_and_a_failure(tmp_path: Path, program: 
 def test_an_agent_that_does_not_stop_is_killed_and_a_failure(tmp_path: Path, program: Path, tree: Path) -> None:
     agent = make(tmp_path, program, tree, "will not stop", stop_within_s=0.2).start()
     agent.wait_ready()
-    with pytest.raises(AgentFailed, match=r"still running 0\.2 s after SIGINT"):
+    with pytest.raises(AgentFailed, match=r"still running 0\.2 s after SIGTERM"):
         agent.stop()
     assert belonging_to(tmp_path / "home") == set()
 
