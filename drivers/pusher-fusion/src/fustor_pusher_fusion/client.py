@@ -213,6 +213,8 @@ class Channel:
         """Say what a failure of the HTTP library means."""
         endpoint = self._target.endpoint
         if isinstance(err, requests.exceptions.SSLError):
+            if "CERTIFICATE_VERIFY_FAILED" not in str(err):
+                return self._gone(f"{endpoint}: no TLS connection; correct endpoint, or the server's TLS settings")
             return self._gone(f"{endpoint}: its certificate is not trusted; correct it, or name its CA in verify")
         if isinstance(err, requests.exceptions.ProxyError):
             return self._gone(f"{endpoint}: the proxy does not answer; start it or correct proxy")
