@@ -1,5 +1,6 @@
 """What a foreground agent says while it gets its pipes current."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -69,8 +70,10 @@ class ProgressPrinter:
         self._last_line, self._settled = line, settled
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        # A terminal that was closed, or a reader that went away, must not end the agent.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+            self._stream.flush()
 
 
 def _format_pipe(pipe: PipeInfo) -> str:

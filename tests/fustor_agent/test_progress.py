@@ -1,4 +1,6 @@
+import contextlib
 import io
+import os
 
 import msgspec
 import pytest
@@ -79,6 +81,17 @@ def test_once_current_only_a_new_gap_is_worth_a_line() -> None:
         "watch: the receiver is away",
         "watch: current",
     ]
+
+
+def test_a_reader_that_went_away_does_not_end_the_agent() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = open(writing, "w")  # noqa: SIM115  # closing it would raise what is tested here
+    printer = ProgressPrinter(stream, clock=lambda: 0.0)
+    printer.show(make_status("10 rows"))
+    printer.show(make_status(None))
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()
 
 
 @pytest.mark.parametrize(
