@@ -75,6 +75,8 @@ def _run_agent(config: Config, paths: Paths, *, reporter: Reporter | None) -> No
     except AgentError as err:
         code = err.exit_code
         _tell(reporter, Report(code=code, err=str(err)))
+    except KeyboardInterrupt:
+        pass  # Before the workers are there, an interrupt simply ends it.
     except BaseException:  # The last stop of whatever goes wrong: it is logged, then the process ends.
         logging.getLogger(__name__).exception("the agent ended by an error that it did not expect")
         _tell(reporter, Report(code=code, err=f"the agent ended by an unexpected error; see {paths.log}"))
