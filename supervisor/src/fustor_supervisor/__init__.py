@@ -13,9 +13,10 @@ from fustor_supervisor.errors import (
     UnknownWorker,
 )
 from fustor_supervisor.exitcodes import ExitCode, leave
-from fustor_supervisor.loop import RequestResult, Supervisor
+from fustor_supervisor.loop import Supervisor
 from fustor_supervisor.messages import Command, Reply, Request
 from fustor_supervisor.policy import is_stuck, next_delay
+from fustor_supervisor.requests import RequestResult
 from fustor_supervisor.runtime import Runtime
 from fustor_supervisor.specs import LinkSpec, RestartPolicy, StuckLimits, WorkerSpec
 from fustor_supervisor.states import WorkerEvent, WorkerState, advance

@@ -1,28 +1,23 @@
 """
 The supervisor: one thread, one selector, one heap of deadlines.
 
-Workers decide (`worker`), this carries it out. A turn waits for the next happening or
-deadline, then reads what came, reaps who died, does what is due, makes the links that
-are missing and publishes the status. Nothing here blocks; what a worker is sent waits in
-a bounded queue.
+Workers decide (`worker`), the crew of processes tells and does (`crew`), this is what
+joins the two. A turn waits for the next happening or deadline, hears what came, does
+what is due, makes the links that are missing and publishes the status. Nothing here
+blocks; what a worker is sent waits in a bounded queue.
 
 Signals: TERM and INT stop (a second one kills), HUP reloads, USR1 reopens logs, also in
 the workers, USR2 has everyone write its stacks to standard error.
 """
 
-import contextlib
 import enum
-import faulthandler
-import gc
 import logging
 import os
 import random
-import selectors
 import signal
-import threading
+import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,35 +25,21 @@ import msgspec
 
 from fustor_supervisor import messages
 from fustor_supervisor.channel import make_link
-from fustor_supervisor.errors import ForkRefused, FrameTooLong, QueueFull, UnknownWorker
+from fustor_supervisor.crew import Babbled, Crew, Died, Happening, Said, Signalled
+from fustor_supervisor.errors import ForkRefused, QueueFull, UnknownWorker
 from fustor_supervisor.links import Links
-from fustor_supervisor.pending import OnReply, PendingCommands
-from fustor_supervisor.process import Exit, ForkedProcess
+from fustor_supervisor.requests import OnReply, OnRequest, PendingCommands, RequestResult, call_program
+from fustor_supervisor.shutdown import choose_to_stop, sum_graces
 from fustor_supervisor.specs import LinkSpec, StuckLimits, WorkerSpec, check_plan
 from fustor_supervisor.states import LINKED, WorkerState
-from fustor_supervisor.status import (
-    CHANGED_EVERY_S,
-    UNCHANGED_EVERY_S,
-    Publisher,
-    SupervisorStatus,
-    format_utc,
-)
+from fustor_supervisor.status import UNCHANGED_EVERY_S, Publisher, SupervisorStatus, format_utc
 from fustor_supervisor.timers import Timers
-from fustor_supervisor.wakeup import SignalWatch, Wakeup
 from fustor_supervisor.worker import Decision, Dump, Kill, Send, Spawn, Wait, Worker
 
 LINK_RETRY_S: Final = 1.0
 LOST_TIME_S: Final = 2.0
-_STDERR: Final = 2
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _log = logging.getLogger(__name__)
-
-
-class RequestResult(msgspec.Struct, frozen=True):
-    """What the program answers to a worker's request."""
-
-    result: str
-    ok: bool = True
 
 
 class _Phase(enum.Enum):
@@ -77,23 +58,6 @@ class _Timer(enum.Enum):
     STATUS = "status"
     LINKS = "links"
     STOP_LIMIT = "stop limit"
-
-
-class _Source(enum.Enum):
-    """Where a selector event comes from, in the order in which a turn looks at them."""
-
-    SIGNALS = 0
-    CONTROL = 1
-    DEATH = 2
-
-
-@dataclass(frozen=True)
-class _Watched:
-    """What a descriptor in the selector belongs to."""
-
-    source: _Source
-    name: str = ""
-    process: ForkedProcess | None = None
 
 
 class Supervisor:
@@ -123,7 +87,7 @@ class Supervisor:
         next_epoch: Callable[[], int],
         publish: Callable[[SupervisorStatus], bytes] | None = None,
         status_path: Path | None = None,
-        on_request: Callable[[messages.Request], RequestResult | None] | None = None,
+        on_request: OnRequest | None = None,
         on_reload: Callable[[], None] | None = None,
         on_reopen_logs: Callable[[], None] | None = None,
         in_child: Callable[[], None] | None = None,
@@ -144,13 +108,12 @@ class Supervisor:
         self._started_at = clock()
         self._started_wall = wall()
         self._workers: dict[str, Worker] = {}
-        self._processes: dict[str, ForkedProcess] = {}
+        self._crew: Crew | None = None
         self._links = Links()
         self._pending = PendingCommands()
         self._timers: Timers[_Timer | str] = Timers()
-        self._open: contextlib.ExitStack | None = None
         self._stop_at = float("inf")
-        self._published_changes = -1
+        self._published: list[tuple[str, int]] = []
 
     # -- what the program asks for --------------------------------------------------------
 
@@ -227,9 +190,11 @@ class Supervisor:
 
     def answer(self, request: messages.Request, result: RequestResult) -> None:
         """Answer a request for which `on_request` returned None; dropped if the asking process is gone."""
-        process = self._processes.get(request.worker)
-        if process is not None and process.generation == request.generation:
-            self._send(request.worker, messages.Answer(id=request.id, result=result.result, ok=result.ok))
+        self._send(
+            request.worker,
+            messages.Answer(id=request.id, result=result.result, ok=result.ok),
+            generation=request.generation,
+        )
 
     def stop(self, grace_s: float | None = None) -> None:
         """
@@ -241,7 +206,7 @@ class Supervisor:
         """
         now = self._clock()
         if grace_s is None:
-            grace_s = self._sum_graces()
+            grace_s = sum_graces(worker.spec for worker in self._list_alive())
         if not self._is_stopping:
             _log.info("supervisor stopping grace_s=%g", grace_s)
             self._phase = _Phase.STOPPING
@@ -284,23 +249,7 @@ class Supervisor:
         Raises:
             ForkRefused: Another thread is running.
         """
-        if threading.active_count() > 1:
-            raise ForkRefused("threads are running; a process that forks must not have any")
-        with contextlib.ExitStack() as undo:
-            self._selector = undo.enter_context(selectors.DefaultSelector())
-            self._wakeup = undo.enter_context(contextlib.closing(Wakeup()))
-            self._selector.register(self._wakeup, selectors.EVENT_READ, _Watched(_Source.SIGNALS))
-            undo.callback(SignalWatch(self._wakeup, _SIGNALS).restore)
-            # behind the empty handler and before it: stacks even if the loop hangs, then the loop's own work
-            faulthandler.register(signal.SIGUSR2, file=_STDERR, all_threads=True, chain=True)
-            undo.callback(faulthandler.unregister, signal.SIGUSR2)
-            # where SIGCHLD is ignored, as some parents leave it, the kernel forgets exit codes
-            undo.callback(_restore_signal, signal.SIGCHLD, signal.signal(signal.SIGCHLD, signal.SIG_DFL))
-            # what is alive now is alive in every worker: keep the collector from touching, and so copying, it
-            gc.collect()
-            gc.freeze()
-            undo.callback(gc.unfreeze)
-            self._open = undo.pop_all()
+        self._crew = Crew(_SIGNALS, self._in_child)
         now = self._clock()
         if not self._is_stopping:
             self._phase = _Phase.RUNNING
@@ -320,20 +269,19 @@ class Supervisor:
         Returns:
             False once everything has been stopped.
         """
-        if self._is_stopped:
+        if self._crew is None or self._is_stopped:
             return False
         next_at = self._timers.next_at()
         waits = [] if max_wait_s is None else [max_wait_s]
         if next_at is not None:
             waits.append(max(0.0, next_at - self._clock()))
-        events = self._selector.select(min(waits, default=None))
+        happenings = self._crew.wait(min(waits, default=None))
         now = self._clock()
         if next_at is not None and now - next_at > LOST_TIME_S:
             for worker in self._workers.values():
                 worker.on_lost_time(now)
-        # deaths last: what a worker said before it died counts
-        for key, mask in sorted(events, key=lambda event: event[0].data.source.value):
-            self._take_event(key.data, mask, now)
+        for happening in happenings:
+            self._take(happening, now)
         for due in self._timers.pop_due(now):
             self._take_deadline(due, now)
         self._attach_links(now)
@@ -345,86 +293,63 @@ class Supervisor:
 
     def close(self) -> None:
         """Kill what is left, publish the last status, and put signals and descriptors back."""
-        for process in self._processes.values():
-            process.kill()
-            process.close_descriptors()
-        self._processes.clear()
         self._phase = _Phase.STOPPED
         self._publish(self._clock())
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        if self._crew is not None:
+            self._crew.close()
+            self._crew = None
 
     # -- decisions ------------------------------------------------------------------------
 
     def _carry_out(self, name: str, decisions: list[Decision]) -> None:
         """Do what a worker decided, in order."""
-        if self._open is None:  # not started: `start` asks every worker again
+        if self._crew is None:  # not started: `start` asks every worker again
             return
-        process = self._processes.get(name)
         for decision in decisions:
             match decision:
                 case Spawn():
-                    self._spawn(name)
+                    self._spawn(name, self._crew)
                 case Send(message=message):
                     self._send(name, message)
-                case Dump(by_signal=by_signal) if process is not None:
-                    _log.warning("stacks follow name=%s suspended=%s", name, process.is_suspended())
+                case Dump(by_signal=by_signal):
+                    _log.warning("stacks follow name=%s suspended=%s", name, self._crew.is_suspended(name))
                     if by_signal:
-                        process.signal(signal.SIGUSR2)
+                        self._crew.signal(signal.SIGUSR2, name)
                     else:
                         self._send(name, messages.DumpStacks())
-                case Kill() if process is not None:
-                    process.kill()
+                case Kill():
+                    self._crew.kill(name)
                 case Wait(until=None):
                     self._timers.cancel(name)
                 case Wait(until=until) if until is not None:
                     self._timers.set(name, until)
 
-    def _spawn(self, name: str) -> None:
+    def _spawn(self, name: str, crew: Crew) -> None:
         worker = self._workers[name]
         now = self._clock()
         worker.begin_spawn(now)
         try:
-            process = ForkedProcess(worker.spec, worker.generation, self._close_in_child)
+            pid = crew.spawn(worker.spec, worker.generation)
         except (OSError, ForkRefused) as err:
             self._carry_out(name, worker.on_spawn_failed(str(err), now))
             return
-        self._processes[name] = process
-        self._selector.register(process.control, selectors.EVENT_READ, _Watched(_Source.CONTROL, name, process))
-        self._selector.register(process.pidfd, selectors.EVENT_READ, _Watched(_Source.DEATH, name, process))
-        worker.on_spawned(process.pid)
+        worker.on_spawned(pid)
         self._links.note_spawned(name)
 
-    def _close_in_child(self) -> None:
-        """Close, in a new child, what belongs to the supervisor and to the other children."""
-        for process in self._processes.values():
-            process.close_descriptors()
-        self._selector.close()
-        self._wakeup.close()
-        if self._in_child is not None:
-            self._in_child()
-
-    def _send(self, name: str, message: messages.ToWorkerMessage) -> None:
-        process = self._processes.get(name)
-        if process is None:
+    def _send(
+        self,
+        name: str,
+        message: messages.ToWorkerMessage,
+        *,
+        generation: int | None = None,
+        descriptor: socket.socket | None = None,
+    ) -> None:
+        if self._crew is None:
             return
         try:
-            process.send(message)
+            self._crew.send(name, message, generation=generation, descriptor=descriptor)
         except QueueFull as err:
             self._carry_out(name, self._workers[name].on_stuck(str(err), self._clock()))
-        self._watch_control(name, process)
-
-    def _watch_control(self, name: str, process: ForkedProcess) -> None:
-        """Wait for room in the link only while messages wait for it, and for nothing once it has ended."""
-        if process.control.fileno() < 0 or process.control not in self._selector.get_map():
-            return
-        if not process.has_link:
-            self._selector.unregister(process.control)
-            return
-        mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if process.has_queued else 0)
-        if self._selector.get_key(process.control).events != mask:
-            self._selector.modify(process.control, mask, _Watched(_Source.CONTROL, name, process))
 
     def _attach_links(self, now: float) -> None:
         """Make the links that are missing and hand out their ends."""
@@ -436,84 +361,40 @@ class Supervisor:
                 _log.warning("link not made name=%s retry_s=%g error=%s", link.name, LINK_RETRY_S, err)
                 self._links.put_back(link)
                 self._timers.set(_Timer.LINKS, now + LINK_RETRY_S)
-                return
+                continue
             _log.info("link made name=%s epoch=%d", link.name, epoch)
-            for name, end in ((link.source, source), (link.target, target)):
-                process = self._processes[name]
-                try:
-                    process.send(messages.Attach(link=link.name, epoch=epoch), end)
-                except QueueFull as err:
-                    self._carry_out(name, self._workers[name].on_stuck(str(err), now))
-                self._watch_control(name, process)
+            attach = messages.Attach(link=link.name, epoch=epoch)
+            self._send(link.source, attach, descriptor=source)
+            self._send(link.target, attach, descriptor=target)
 
     def _is_linked(self, name: str) -> bool:
-        return name in self._processes and self._workers[name].state in LINKED
+        return self._crew is not None and name in self._crew and self._workers[name].state in LINKED
 
     # -- happenings -----------------------------------------------------------------------
 
-    def _take_event(self, watched: _Watched, mask: int, now: float) -> None:
-        process = watched.process
-        if process is None:
-            for number in self._wakeup.drain():
+    def _take(self, happening: Happening, now: float) -> None:
+        match happening:
+            case Signalled(number=number):
                 self._take_signal(number)
-            return
-        if self._processes.get(watched.name) is not process:
-            return  # an earlier event of the same turn ended it
-        if watched.source is _Source.DEATH:
-            self._bury(watched.name, process, now)
-            return
-        if mask & selectors.EVENT_WRITE:
-            process.flush()
-        if mask & selectors.EVENT_READ:
-            self._receive(watched.name, process, now)
-        self._watch_control(watched.name, process)
-
-    def _receive(self, name: str, process: ForkedProcess, now: float) -> bool:
-        """Take what a worker said; False if there was nothing."""
-        try:
-            payloads = process.receive()
-            for payload in payloads:
-                message = messages.decode_from_worker(payload)
-                if message.generation == process.generation:
-                    self._take_message(name, message, now)
-        except (FrameTooLong, msgspec.DecodeError) as err:
-            process.has_link = False
-            self._carry_out(name, self._workers[name].on_stuck(f"sent a malformed message: {err}", now))
-            return False
-        return bool(payloads)
+            case Said(name=name, generation=generation, message=message) if message.generation == generation:
+                self._take_message(name, message, now)
+            case Babbled(name=name, error=error):
+                self._carry_out(name, self._workers[name].on_stuck(f"sent a malformed message: {error}", now))
+            case Died(name=name, pid=pid, generation=generation, exit=exit):
+                _log.info("worker died name=%s pid=%d code=%s signal=%s", name, pid, exit.code, exit.signal)
+                decisions = self._workers[name].on_died(exit, now)
+                self._pending.fail_all(name, generation, f"worker {name} died before it replied")
+                self._carry_out(name, decisions)
 
     def _take_message(self, name: str, message: messages.FromWorkerMessage, now: float) -> None:
-        self._carry_out(name, self._workers[name].on_message(message, now))
+        self._workers[name].on_message(message, now)
         if isinstance(message, messages.Reply):
             self._pending.finish(message)
         elif isinstance(message, messages.Request):
-            self._take_request(msgspec.structs.replace(message, worker=name))
-
-    def _take_request(self, request: messages.Request) -> None:
-        result: RequestResult | None = RequestResult(f'nothing here knows "{request.action}"', ok=False)
-        if self._on_request is not None:
-            try:
-                result = self._on_request(request)
-            except Exception as err:  # a callback's edge: the program's fault must not end the supervisor
-                _log.exception("request failed worker=%s action=%s", request.worker, request.action)
-                result = RequestResult(f"{type(err).__name__}: {err}", ok=False)
-        if result is not None:
-            self.answer(request, result)
-
-    def _bury(self, name: str, process: ForkedProcess, now: float) -> None:
-        """Hear the last words of a dead process, collect its exit, and let the worker decide."""
-        while process.has_link and self._receive(name, process, now):
-            pass
-        for descriptor in (process.control, process.pidfd):
-            if descriptor in self._selector.get_map():
-                self._selector.unregister(descriptor)
-        del self._processes[name]
-        exit: Exit = process.reap()
-        worker = self._workers[name]
-        _log.info("worker died name=%s pid=%d code=%s signal=%s", name, process.pid, exit.code, exit.signal)
-        decisions = worker.on_died(exit, now)
-        self._pending.fail_all(name, process.generation, f"worker {name} died before it replied")
-        self._carry_out(name, decisions)
+            request = msgspec.structs.replace(message, worker=name)
+            result = call_program(self._on_request, request)
+            if result is not None:
+                self.answer(request, result)
 
     def _take_signal(self, number: signal.Signals) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
@@ -522,11 +403,8 @@ class Supervisor:
             self._call("on_reload", self._on_reload)
         elif number == signal.SIGUSR1:
             self._call("on_reopen_logs", self._on_reopen_logs)
-            for process in self._processes.values():
-                process.signal(number)
-        elif number == signal.SIGUSR2:  # our own stacks were written by faulthandler already
-            for process in self._processes.values():
-                process.signal(number)
+        if self._crew is not None and number in (signal.SIGUSR1, signal.SIGUSR2):
+            self._crew.signal(number)  # our own stacks were written by faulthandler already
 
     def _call(self, what: str, callback: Callable[[], None] | None) -> None:
         if callback is None:
@@ -579,7 +457,7 @@ class Supervisor:
 
     def _stop_next_rank(self, now: float) -> None:
         """Ask the lowest rank that is alive to stop; higher ranks go on serving it until it has."""
-        rank = min((worker.spec.stop_rank for worker in self._list_alive()), default=None)
+        rank = choose_to_stop(worker.spec for worker in self._list_alive())
         for name, worker in list(self._workers.items()):
             if rank is not None and worker.spec.stop_rank > rank:
                 continue
@@ -587,36 +465,27 @@ class Supervisor:
                 grace_s = max(0.0, min(worker.spec.stop_grace_s, self._stop_at - now))
                 self._carry_out(name, worker.set_up(False, now, grace_s=grace_s))
 
-    def _sum_graces(self) -> float:
-        longest: dict[int, float] = {}
-        for worker in self._list_alive():
-            rank = worker.spec.stop_rank
-            longest[rank] = max(longest.get(rank, 0.0), worker.spec.stop_grace_s)
-        return sum(longest.values())
-
     # -- status ---------------------------------------------------------------------------
 
     def _publish_changes(self, now: float) -> None:
         """Publish soon if something changed since the last time."""
-        if self._publisher is None or self._count_changes() == self._published_changes:
+        if self._publisher is None:
             return
-        self._published_changes = self._count_changes()
-        self._timers.set(_Timer.STATUS, max(now, self._publisher.published_at + CHANGED_EVERY_S))
-
-    def _count_changes(self) -> int:
-        return sum(worker.changes + 1 for worker in self._workers.values()) + self._is_stopping
+        changes = [(name, worker.changes) for name, worker in self._workers.items()]
+        if changes != self._published:
+            self._published = changes
+            self._timers.set(_Timer.STATUS, self._publisher.next_at(now))
 
     def _publish(self, now: float) -> None:
         if self._publisher is None:
             return
         self._timers.set(_Timer.STATUS, now + UNCHANGED_EVERY_S)
         snapshot = self._publisher.publish(self.status(), now)
-        if snapshot is None:
+        if snapshot is None or self._crew is None:
             return
         for name, worker in list(self._workers.items()):
-            process = self._processes.get(name)
             # a worker that has not read the last one gets the next one instead
-            if worker.spec.wants_status and process is not None and not process.has_queued:
+            if worker.spec.wants_status and self._crew.is_reading(name):
                 self._send(name, messages.Status(snapshot=snapshot))
 
     # -- small things ---------------------------------------------------------------------
@@ -636,7 +505,3 @@ class Supervisor:
 
     def _format_now(self) -> str:
         return format_utc(self._wall())
-
-
-def _restore_signal(number: signal.Signals, handler: object) -> None:
-    signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]  # as it was returned

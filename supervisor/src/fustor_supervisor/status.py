@@ -111,11 +111,15 @@ class Publisher:
         self._render = render
         self._path = path
         self._is_failing = False
-        self.published_at = float("-inf")
+        self._published_at = float("-inf")
+
+    def next_at(self, now: float) -> float:
+        """Return when a change of now may be published."""
+        return max(now, self._published_at + CHANGED_EVERY_S)
 
     def publish(self, status: SupervisorStatus, now: float) -> bytes | None:
         """Render and write; None if that failed, which is logged once."""
-        self.published_at = now
+        self._published_at = now
         try:
             snapshot = self._render(status)
             if self._path is not None:

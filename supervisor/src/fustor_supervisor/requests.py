@@ -1,14 +1,37 @@
-"""Commands to workers that wait for their reply."""
+"""What workers and the program ask of each other through the supervisor."""
 
 import itertools
 import logging
 from collections.abc import Callable
 
-from fustor_supervisor.messages import Reply
+import msgspec
+
+from fustor_supervisor.messages import Reply, Request
 
 _log = logging.getLogger(__name__)
 
 OnReply = Callable[[Reply], None]
+
+
+class RequestResult(msgspec.Struct, frozen=True):
+    """What the program answers to a worker's request."""
+
+    result: str
+    ok: bool = True
+
+
+OnRequest = Callable[[Request], RequestResult | None]
+
+
+def call_program(on_request: OnRequest | None, request: Request) -> RequestResult | None:
+    """Have the program answer a request; None means that it answers later."""
+    if on_request is None:
+        return RequestResult(f'nothing here knows "{request.action}"', ok=False)
+    try:
+        return on_request(request)
+    except Exception as err:  # a callback's edge: the program's fault must not end the supervisor
+        _log.exception("request failed worker=%s action=%s", request.worker, request.action)
+        return RequestResult(f"{type(err).__name__}: {err}", ok=False)
 
 
 class PendingCommands:
