@@ -160,6 +160,13 @@ def configure(
     return appender
 
 
+def reopen() -> None:
+    """Open the log again, after someone else moved it away."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, AppendHandler):
+            handler.reopen()
+
+
 def name_process(process: str) -> None:
     """
     Change what the lines name as their origin; for a worker right after its fork.

@@ -7,18 +7,24 @@ from fustor_agent.config import CONSOLE_PORT_VARIABLE, FUSION_PORT_VARIABLE, Con
 from fustor_agent.errors import AgentError
 
 
-def check_ports(config: Config) -> None:
+def check_ports(config: Config, *, held: Config | None = None) -> None:
     """
     Bind and release every port that the agent will listen on.
 
     Another program can still take one afterwards; then the worker says so, and is retried.
 
+    Args:
+        config: Says where it will listen.
+        held: The configuration that the running agent listens on now; what it holds is not taken.
+
     Raises:
         AgentError: One is taken, or cannot be bound.
     """
-    if config.console.port:
+    console_held = held is not None and held.console == config.console
+    if config.console.port and not console_held:
         _check("console", config.console.host, config.console.port, CONSOLE_PORT_VARIABLE)
-    if config.uses_embedded and config.fusion.port:
+    fusion_held = held is not None and held.uses_embedded and held.fusion == config.fusion
+    if config.uses_embedded and config.fusion.port and not fusion_held:
         _check("fusion", config.fusion.host, config.fusion.port, FUSION_PORT_VARIABLE)
 
 

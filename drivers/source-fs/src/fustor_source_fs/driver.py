@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 from fustor_core.drivers import Barrier, Item, SourceContext, SourceDriver, SourceStatus
 from fustor_core.errors import ConfigError, Unavailable
-from fustor_event_model import FS_SCHEMA, FsRow, JobDone, MessageSource, SnapshotEnd
+from fustor_event_model import FS_SCHEMA, AuditEnd, AuditStart, FsRow, JobDone, MessageSource, SnapshotEnd
 from fustor_source_fs import limits
 from fustor_source_fs.bindings import Inotify
 from fustor_source_fs.config import FsConfig
@@ -64,6 +64,7 @@ class FsSource(SourceDriver):
         self._following: list[Node] = []
         self._snapshot_owed = False
         self._watching = False
+        self._is_closed = False
         self._mounts = self._read_mounts()
         self._reader.start()
 
@@ -101,6 +102,19 @@ class FsSource(SourceDriver):
         self._watching = True
         self._snapshot_owed = False
         self._following = [self._tree.root]
+
+    def get_audit_iterator(self, kind: str) -> Iterator[Item | None]:
+        """Yield the whole tree, looked at anew, between `AuditStart` and `AuditEnd`; see the contract."""
+        yield AuditStart(index=self.context.clock.stamp(), message_source=MessageSource.AUDIT, kind=kind)
+        complete = True
+        walk = [self._tree.root]
+        while walk:
+            node, before = walk.pop(), self._looker.listed
+            if self._tree.get_path(node) is not None:
+                yield from self._looker.list_directory(node, MessageSource.AUDIT, walk.append)
+                complete = complete and self._looker.listed > before
+            self._absorb()
+        yield AuditEnd(index=self.context.clock.stamp(), message_source=MessageSource.AUDIT, complete=complete)
 
     def scan_path(self, path: bytes, *, recursive: bool, job_id: str) -> Iterator[Item | None]:
         """Yield what is at and below a path; see the contract."""
@@ -203,9 +217,11 @@ class FsSource(SourceDriver):
         )
 
     def close(self) -> None:
-        """End the reader and close the inotify instance."""
-        self._reader.stop()
-        self._inotify.close()
+        """End the reader and close the inotify instance; a second call does nothing."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._reader.stop()
+            self._inotify.close()
 
     # -- checks ----------------------------------------------------------------------------
 

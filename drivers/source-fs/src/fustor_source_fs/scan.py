@@ -9,6 +9,8 @@ from fustor_event_model import FsRow
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LEAST_NS: Final = -(1 << 63)
+_MOST_NS: Final = (1 << 63) - 1
 _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
 
@@ -65,12 +67,15 @@ def make_row(
         OSError: It is a symbolic link no more, or cannot be read.
     """
     mode = status.st_mode
+    mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
+    if not _LEAST_NS <= mtime_ns <= _MOST_NS:  # some file systems know times beyond the year 2262
+        mtime_ns = max(_LEAST_NS, min(mtime_ns, _MOST_NS))
     target = os.readlink(os.fsencode(name), dir_fd=directory_fd) if stat.S_ISLNK(mode) else None
     return FsRow(
         path,
         status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
+        mtime_ns,
+        ctime_ns,
         mode,
         status.st_uid,
         status.st_gid,

@@ -1,0 +1,185 @@
+"""The agent as a whole: builds the graph from the configuration and runs it."""
+
+import importlib
+import logging
+import resource
+from collections.abc import Callable
+from typing import Final
+
+from fustor_agent import __version__, logs, status
+from fustor_agent.config import Config, load_again
+from fustor_agent.drivercheck import check_drivers
+from fustor_agent.errors import AgentError, BadConfig
+from fustor_agent.exitcodes import ExitCode
+from fustor_agent.identity import IndexReserve, make_identity
+from fustor_agent.paths import Paths
+from fustor_agent.plan import PUSHER_SUFFIX, SOURCE_SUFFIX, Plan, make_plan
+from fustor_agent.ports import check_ports
+from fustor_agent.reload import ReloadOutcome, read_outcome, write_outcome
+from fustor_agent.statusmodel import AgentStatus, find_faults
+from fustor_core.clock import IndexClock
+from fustor_supervisor.loop import Supervisor
+from fustor_supervisor.messages import Reply, Request
+from fustor_supervisor.requests import RequestResult
+from fustor_supervisor.status import SupervisorStatus
+
+_PRELOADED: Final = ("msgspec", "multiprocess", "psutil", "pyinotify", "requests", "yaml")
+"""Imported once before the first fork, so that workers share their memory; none starts a thread."""
+
+_SETTLED: Final = frozenset(("running", "backoff", "fatal", "abandoned"))
+_log = logging.getLogger(__name__)
+
+
+def run(
+    config: Config,
+    paths: Paths,
+    *,
+    on_ready: Callable[[str], None],
+    foreground: bool,
+    on_progress: Callable[[AgentStatus], None] | None = None,
+) -> int:
+    """
+    Run the agent until it is told to stop.
+
+    Args:
+        config: Checked, drivers included.
+        paths: Prepared; the PID file is held by the caller.
+        on_ready: Called once, when every worker is ready or being retried, with one line
+            for each thing that is wrong (empty when all is well).
+        foreground: Whether a person watches.
+        on_progress: Called with every published status.
+
+    Returns:
+        The exit code of the program.
+    """
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    _raise_file_limit()
+    app = _App(config, paths, on_ready=on_ready, on_progress=on_progress)
+    _log.info("agent starts version=%s foreground=%s", __version__, foreground)
+    app.run()
+    _log.info("agent stopped")
+    return ExitCode.DONE
+
+
+class _App:
+    """Joins the supervisor with configuration, status and reload."""
+
+    def __init__(
+        self,
+        config: Config,
+        paths: Paths,
+        *,
+        on_ready: Callable[[str], None],
+        on_progress: Callable[[AgentStatus], None] | None,
+    ) -> None:
+        self._config = config
+        self._paths = paths
+        self._on_ready: Callable[[str], None] | None = on_ready
+        self._on_progress = on_progress
+        self._reserve = IndexReserve(paths.state_dir / "index-reserve")
+        self._identity = make_identity(paths, self._reserve)
+        self._plan = make_plan(config, paths, self._identity)
+        self._supervisor = Supervisor(
+            next_epoch=IndexClock(self._reserve.seed_ns).stamp,
+            publish=self._publish,
+            status_path=paths.status,
+            on_request=self._answer,
+            on_reload=self._on_reload,
+            on_reopen_logs=logs.reopen,
+        )
+        self._apply(self._plan)
+
+    def run(self) -> None:
+        """Run until stopped."""
+        self._supervisor.run()
+
+    def _apply(self, plan: Plan) -> None:
+        for directory in ("sources", "pushers"):
+            for pipe in self._config.pipes:
+                (self._paths.state_dir / directory / pipe.id).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._supervisor.apply(plan.workers, plan.links)
+        self._plan = plan
+
+    def _publish(self, supervisor: SupervisorStatus) -> bytes:
+        self._reserve.renew()
+        composed = status.compose(self._config, supervisor, version=__version__)
+        if self._on_progress is not None:
+            self._on_progress(composed)
+        if self._on_ready is not None and all(worker.state in _SETTLED for worker in supervisor.workers):
+            say, self._on_ready = self._on_ready, None
+            say("\n".join(find_faults(composed)))
+        return status.encode(composed)
+
+    # -- what the console asks for ----------------------------------------------------------
+
+    def _answer(self, request: Request) -> RequestResult | None:
+        if request.action == "reload":
+            outcome = self._reload()
+            return RequestResult("\n".join(outcome.changes + outcome.problems) or "nothing changes", ok=outcome.ok)
+        pipe, source = request.target, request.target + SOURCE_SUFFIX
+        if source not in {worker.name for worker in self._plan.workers}:
+            return RequestResult(f'pipe "{pipe}" is not enabled; enable it in the configuration', ok=False)
+        names = (source, pipe + PUSHER_SUFFIX)
+        match request.action:
+            case "start" | "stop":
+                for name in names:
+                    self._supervisor.set_up(name, request.action == "start")
+            case "restart":
+                for name in names:
+                    self._supervisor.restart(name)
+            case "snapshot" | "audit":
+                self._supervisor.command(source, request.action, "", lambda reply: self._pass_on(request, reply))
+                return None
+            case _:
+                return RequestResult(f'there is no action "{request.action}"', ok=False)
+        return RequestResult(f"{request.action} of {pipe} is under way")
+
+    def _pass_on(self, request: Request, reply: Reply) -> None:
+        self._supervisor.answer(request, RequestResult(reply.result, ok=reply.ok))
+
+    # -- reload -----------------------------------------------------------------------------
+
+    def _on_reload(self) -> None:
+        self._reload()
+
+    def _reload(self) -> ReloadOutcome:
+        """Read the configuration again and restart only what it changes; on any error nothing changes."""
+        last = read_outcome(self._paths.reload)
+        number = last.id + 1 if last is not None else 1
+        try:
+            outcome = ReloadOutcome(id=number, ok=True, changes=self._change_to(load_again(self._config)))
+        except BadConfig as err:
+            outcome = ReloadOutcome(id=number, ok=False, problems=tuple(str(problem) for problem in err.problems))
+        except AgentError as err:
+            outcome = ReloadOutcome(id=number, ok=False, problems=(str(err),))
+        _log.info("reload ok=%s changes=%d problems=%d", outcome.ok, len(outcome.changes), len(outcome.problems))
+        write_outcome(self._paths.reload, outcome)
+        return outcome
+
+    def _change_to(self, config: Config) -> tuple[str, ...]:
+        problems = check_drivers(config)
+        if problems:
+            raise BadConfig(problems)
+        check_ports(config, held=self._config)
+        plan = make_plan(config, self._paths, self._identity)
+        changes = _compare(self._plan, plan)
+        self._config = config
+        self._apply(plan)
+        return changes
+
+
+def _compare(before: Plan, after: Plan) -> tuple[str, ...]:
+    old = {worker.name: worker.fingerprint for worker in before.workers}
+    new = {worker.name: worker.fingerprint for worker in after.workers}
+    return (
+        *(f"stop {name}" for name in old if name not in new),
+        *(f"start {name}" for name in new if name not in old),
+        *(f"restart {name}" for name in new if name in old and new[name] != old[name]),
+    )
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,59 @@
+"""One lane of a data link, as the source sees it: its sequence and its window."""
+
+from collections import deque
+from typing import Final
+
+WINDOW_BATCHES: Final = 8
+"""Batches under way on one lane; each lane has its own, so none can fill another's."""
+
+
+class Lane:
+    """
+    Counts batches and remembers the positions in those that are not acknowledged.
+
+    Args:
+        window: How many may be under way.
+    """
+
+    def __init__(self, window: int = WINDOW_BATCHES) -> None:
+        self._window = window
+        self._seq = 0
+        self._sent: deque[tuple[int, list[bytes]]] = deque()
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether another batch may be sent."""
+        return len(self._sent) < self._window
+
+    @property
+    def unacknowledged(self) -> int:
+        """Number of batches under way."""
+        return len(self._sent)
+
+    def send(self, positions: list[bytes]) -> int:
+        """Note a batch and return its sequence number."""
+        self._seq += 1
+        self._sent.append((self._seq, positions))
+        return self._seq
+
+    def acknowledge(self, seq: int) -> list[bytes]:
+        """Return the positions of the batch and all before it, which are settled now."""
+        settled: list[bytes] = []
+        while self._sent and self._sent[0][0] <= seq:
+            settled += self._sent.popleft()[1]
+        return settled
+
+    def take_one(self, seq: int) -> list[bytes]:
+        """Return the positions of one batch that will not be delivered."""
+        for entry in self._sent:
+            if entry[0] == seq:
+                self._sent.remove(entry)
+                return entry[1]
+        return []
+
+    def reset(self) -> list[bytes]:
+        """Begin a new epoch; returns the positions of all batches that were under way."""
+        left = [position for _, positions in self._sent for position in positions]
+        self._sent.clear()
+        self._seq = 0
+        return left

@@ -1,0 +1,162 @@
+"""From the configuration to workers and links; pure, nothing is started here."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from fustor_agent import logs
+from fustor_agent.config import Config, PipeConfig, format_url
+from fustor_agent.drivercheck import resolve_embedded
+from fustor_agent.paths import Paths
+from fustor_agent.workers import console, fusion, pusher, source
+from fustor_core.clock import IndexClock
+from fustor_core.drivers import PusherContext, SourceContext
+from fustor_supervisor.specs import LinkSpec, StuckLimits, WorkerSpec
+
+CONSOLE: Final = "console"
+FUSION: Final = "fusion"
+SOURCE_SUFFIX: Final = ".source"
+PUSHER_SUFFIX: Final = ".pusher"
+
+# Sources stop first and hand over what they read; then pushers deliver it; then the receiver may go.
+_SOURCE_RANK, _PUSHER_RANK, _FUSION_RANK, _CONSOLE_RANK = range(4)
+# A push waits up to the driver's read time-out for an answer before it is retried.
+_PUSHER_LIMITS: Final = StuckLimits(owed_s=75.0)
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """
+    What an agent keeps for life, and for one run.
+
+    Args:
+        agent_id: Names the agent to receivers.
+        seed_ns: Seed of this run's index clocks.
+        token: What the console asks of those who change something.
+        agent_key: The embedded Fusion's key for pushing.
+        reader_key: The embedded Fusion's key for reading.
+    """
+
+    agent_id: str
+    seed_ns: int
+    token: str
+    agent_key: str
+    reader_key: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What the supervisor is to run."""
+
+    workers: tuple[WorkerSpec, ...]
+    links: tuple[LinkSpec, ...]
+
+
+def make_plan(config: Config, paths: Paths, identity: Identity) -> Plan:
+    """
+    Say which workers and links a configuration means.
+
+    Args:
+        config: Free of errors.
+        paths: Where state is kept.
+        identity: Who the agent is.
+
+    Returns:
+        The receiver first, then the pipes, then the console.
+    """
+    pipes = [pipe for pipe in config.pipes if pipe.enabled]
+    workers: list[WorkerSpec] = []
+    links: list[LinkSpec] = []
+    if config.uses_embedded:
+        workers.append(_plan_fusion(config, paths, identity))
+    for pipe in pipes:
+        workers += [_plan_source(config, pipe, paths, identity), _plan_pusher(config, pipe, paths, identity)]
+        links.append(LinkSpec(name=pipe.id, source=pipe.id + SOURCE_SUFFIX, target=pipe.id + PUSHER_SUFFIX))
+    if config.console.port:
+        workers.append(_plan_console(config, identity))
+    return Plan(workers=tuple(workers), links=tuple(links))
+
+
+def _plan_source(config: Config, pipe: PipeConfig, paths: Paths, identity: Identity) -> WorkerSpec:
+    entry = config.get_source(pipe)
+    settings = source.SourceSettings(pipe_id=pipe.id, type=entry.type, config=entry.config)
+    context = functools.partial(SourceContext, pipe_id=pipe.id, state_dir=paths.state_dir / "sources" / pipe.id)
+
+    def main(runtime: Any) -> None:
+        logs.name_process(runtime.name)
+        # The clock's seed is for this run; it is no part of what a reload compares.
+        source.main(runtime, settings, context(clock=IndexClock(identity.seed_ns)))
+
+    return WorkerSpec(
+        name=pipe.id + SOURCE_SUFFIX,
+        main=main,
+        fingerprint=_fingerprint(settings),
+        stop_rank=_SOURCE_RANK,
+    )
+
+
+def _plan_pusher(config: Config, pipe: PipeConfig, paths: Paths, identity: Identity) -> WorkerSpec:
+    entry = config.get_sender(pipe)
+    url = format_url(config.fusion.host, config.fusion.port)
+    settings = pusher.PusherSettings(
+        pipe_id=pipe.id,
+        type=entry.type,
+        config=resolve_embedded(entry, url=url, key=identity.agent_key),
+        session_file=paths.state_dir / f"session-{pipe.id}.json",
+        refused_file=paths.refused,
+    )
+    context = PusherContext(
+        pipe_id=pipe.id,
+        schema="fs",
+        agent_id=identity.agent_id,
+        state_dir=paths.state_dir / "pushers" / pipe.id,
+    )
+    return WorkerSpec(
+        name=pipe.id + PUSHER_SUFFIX,
+        main=_bind(pusher.main, settings, context),
+        fingerprint=_fingerprint(settings),
+        limits=_PUSHER_LIMITS,
+        stop_rank=_PUSHER_RANK,
+    )
+
+
+def _plan_fusion(config: Config, paths: Paths, identity: Identity) -> WorkerSpec:
+    settings = fusion.FusionSettings(
+        host=config.fusion.host,
+        port=config.fusion.port,
+        state_dir=paths.state_dir,
+        views=tuple(pipe.id for pipe in config.pipes if pipe.enabled and config.get_sender(pipe).is_embedded),
+        agent_key=identity.agent_key,
+        reader_key=identity.reader_key,
+    )
+    return WorkerSpec(
+        name=FUSION,
+        main=_bind(fusion.main, settings),
+        fingerprint=_fingerprint(settings),
+        stop_rank=_FUSION_RANK,
+    )
+
+
+def _plan_console(config: Config, identity: Identity) -> WorkerSpec:
+    settings = console.ConsoleSettings(host=config.console.host, port=config.console.port, token=identity.token)
+    return WorkerSpec(
+        name=CONSOLE,
+        main=_bind(console.main, settings),
+        fingerprint=_fingerprint(settings),
+        stop_rank=_CONSOLE_RANK,
+        wants_status=True,
+    )
+
+
+def _bind(main: Callable[..., None], *args: object) -> Callable[[Any], None]:
+    def run(runtime: Any) -> None:
+        logs.name_process(runtime.name)
+        main(runtime, *args)
+
+    return run
+
+
+def _fingerprint(settings: msgspec.Struct) -> str:
+    """Name what a worker runs with, without showing it: it may hold credentials."""
+    return hashlib.sha256(msgspec.json.encode(settings, order="sorted", enc_hook=str)).hexdigest()

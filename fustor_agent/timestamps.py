@@ -1,0 +1,8 @@
+"""Wall time, for people only."""
+
+from datetime import UTC, datetime
+
+
+def format_now() -> str:
+    """Return the time as UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,73 @@
+"""The fusion worker: runs the embedded Fusion under the supervisor."""
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from fustor_agent.reports import FusionReport
+
+if TYPE_CHECKING:
+    from fustor_supervisor.runtime import Runtime
+
+_REPORT_EVERY_S: Final = 0.5
+
+
+class FusionSettings(msgspec.Struct, frozen=True):
+    """
+    What the fusion worker is given.
+
+    Args:
+        host: Where to listen.
+        port: Where to listen.
+        state_dir: Where the databases are.
+        views: The views it serves, one for each pipe that sends to it.
+        agent_key: The key that may push.
+        reader_key: The key that may only read.
+    """
+
+    host: str
+    port: int
+    state_dir: Path
+    views: tuple[str, ...]
+    agent_key: str
+    reader_key: str
+
+
+def main(runtime: "Runtime", settings: FusionSettings) -> None:
+    """
+    Serve until the worker is to stop.
+
+    Args:
+        runtime: The worker's side of the control link.
+        settings: Where, which views, and the keys.
+    """
+    # After the fork: only this worker pays for the web stack and the database.
+    from fustor_fusion import FusionConfig, FusionServer
+
+    server = FusionServer(
+        FusionConfig(
+            host=settings.host,
+            port=settings.port,
+            state_dir=settings.state_dir,
+            views=settings.views,
+            agent_key=settings.agent_key,
+            reader_key=settings.reader_key,
+        )
+    )
+
+    def report() -> None:
+        while not runtime.stop_requested.wait(_REPORT_EVERY_S):
+            detail = msgspec.msgpack.encode(FusionReport(views=server.get_totals()))
+            runtime.report(server.counters(), phase="serving", detail=detail, owed=server.owes_work())
+
+    def on_ready(port: int) -> None:
+        runtime.ready()
+        threading.Thread(target=report, name="report", daemon=True).start()
+
+    runtime.on_stop(server.stop)
+    try:
+        server.run(on_ready=on_ready)
+    except OSError as err:
+        runtime.fail(f"fusion.port: {settings.port} on {settings.host}: {err.strerror or err}", permanent=False)

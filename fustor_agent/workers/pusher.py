@@ -1,0 +1,431 @@
+"""
+The pusher worker: delivers what comes over the data link, under a session.
+
+Batches are pushed one by one in the order in which the source sent them, so the receiver
+sees observations in the order in which they were made. Five threads, of which none waits
+for another's network call: one reads the link into the queue, one pushes, one sends
+heartbeats on its own timer, one waits for commands, and the main thread opens sessions.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from fustor_agent import link
+from fustor_agent.refused import record_refused
+from fustor_agent.reports import PusherReport
+from fustor_agent.sessionfile import SessionFile
+from fustor_core.drivers import Batch, Command, PusherContext, PusherDriver, Role, Session
+from fustor_core.errors import ConfigError, FustorError, SessionLost, Unavailable, Uncertain
+from fustor_core.retry import Backoff, next_delay
+from fustor_supervisor.channel import Channel
+from fustor_supervisor.errors import LinkClosed
+
+if TYPE_CHECKING:
+    from fustor_supervisor.messages import Command as Order
+    from fustor_supervisor.runtime import Runtime
+
+_POLL_S: Final = 25.0
+_REPORT_EVERY_S: Final = 0.25
+_BEATS_PER_TIMEOUT: Final = 3
+_PUSH_BACKOFF: Final = Backoff(first_s=0.05, cap_s=5.0)
+_SESSION_BACKOFF: Final = Backoff(first_s=0.25, cap_s=10.0)
+_log = logging.getLogger(__name__)
+
+
+class PusherSettings(msgspec.Struct, frozen=True):
+    """
+    What a pusher worker is given.
+
+    Args:
+        pipe_id: The pipe.
+        type: The driver.
+        config: The driver's part of the configuration, `embedded` resolved.
+        session_file: Where the session is kept for a successor.
+        refused_file: Where rows go that the receiver refuses for good.
+    """
+
+    pipe_id: str
+    type: str
+    config: dict[str, Any]
+    session_file: Path
+    refused_file: Path
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What waits to be pushed: a batch, or a barrier behind all batches before it."""
+
+    epoch: int
+    message: link.BatchMessage | link.BarrierReached
+
+
+def main(runtime: "Runtime", settings: PusherSettings, context: PusherContext) -> None:
+    """
+    Run a pusher driver until the worker is to stop.
+
+    Args:
+        runtime: The worker's side of the control link.
+        settings: Which driver, its configuration and files.
+        context: What the driver is given.
+    """
+    # After the fork: no driver is ever imported in the supervisor.
+    from fustor_agent.drivers import load_pusher
+
+    try:
+        driver_type = load_pusher(settings.type)
+        driver = driver_type(msgspec.convert(settings.config, driver_type.Config), context)
+    except (ConfigError, msgspec.ValidationError) as err:
+        runtime.fail(f'pipe "{settings.pipe_id}": {err}', permanent=True)
+    except FustorError as err:
+        runtime.fail(f'pipe "{settings.pipe_id}": {err}', permanent=False)
+    worker = PusherWorker(runtime, driver, settings)
+    runtime.on_attach = worker.attach
+    runtime.on_command = worker.order
+    runtime.on_stop(worker.wake)
+    runtime.ready()
+    worker.run()
+    driver.close()
+
+
+class PusherWorker:
+    """
+    The queue between link and receiver, and the session.
+
+    Args:
+        runtime: For reports and the request to stop.
+        driver: Called from three threads, as its contract says.
+        settings: Files and names.
+        now: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        runtime: "Runtime",
+        driver: PusherDriver,
+        settings: PusherSettings,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runtime = runtime
+        self._driver = driver
+        self._settings = settings
+        self._now = now
+        self._file = SessionFile(settings.session_file, settings.type, settings.config)
+        self._changed = threading.Condition()
+        # All below is guarded by `_changed`.
+        self._queue: deque[Entry] = deque()
+        self._channel: Channel | None = None
+        self._epoch = 0
+        self._session: Session | None = None
+        self._is_pushing = False
+        self._error: str | None = None
+        self._pushed = 0
+        self._acknowledged = 0
+        self._lost = 0
+        self._attempts = 0
+        self._beats = 0
+        self._reported: tuple[dict[str, int], str | None] | None = None
+
+    # -- links ------------------------------------------------------------------------------
+
+    def attach(self, name: str, epoch: int, channel: Channel) -> None:
+        """Take a new link: drop what is left of the old one, say hello, and read."""
+        with self._changed:
+            if self._channel is not None:
+                self._channel.shutdown()
+            self._channel = channel
+            self._epoch = epoch
+            self._queue.clear()
+            self._changed.notify_all()
+            self._tell(link.PusherHello(epoch))
+            if self._session is not None:
+                self._tell(link.SessionNews(self._session.id, self._session.role))
+        threading.Thread(target=self._read_link, args=(epoch, channel), name="link-reader", daemon=True).start()
+
+    def order(self, order: "Order") -> None:
+        """Refuse an order: the operator's orders are for the source."""
+        self._runtime.reply(order.id, f'a pusher does not know the action "{order.action}"', ok=False)
+
+    def wake(self) -> None:
+        """Make every waiting thread look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _read_link(self, epoch: int, channel: Channel) -> None:
+        while (payload := channel.recv()) is not None:
+            message = link.decode_from_source(payload)
+            if isinstance(message, link.BatchMessage | link.BarrierReached):
+                with self._changed:
+                    if epoch == self._epoch:
+                        self._queue.append(Entry(epoch, message))
+                        self._changed.notify_all()
+        with self._changed:
+            if self._channel is channel:
+                self._channel = None
+        channel.close()
+
+    def _tell(self, message: link.FromPusher) -> None:
+        """Send to the source; a link that is gone makes it moot. Call with `_changed` held."""
+        if self._channel is None:
+            return
+        try:
+            self._channel.send(link.encode(message))
+        except LinkClosed:
+            self._channel = None
+
+    # -- the main thread: sessions ----------------------------------------------------------
+
+    def run(self) -> None:
+        """Keep a session until the worker is to stop; then deliver what is at hand and close it."""
+        for target, name in ((self._push_all, "push"), (self._beat_all, "heartbeat"), (self._poll_all, "commands")):
+            threading.Thread(target=self._guard, args=(target,), name=name, daemon=True).start()
+        failures = 0
+        while not self._is_stopping():
+            self._report()
+            if self._session is not None:
+                self._runtime.stop_requested.wait(_REPORT_EVERY_S)  # not more often, however much is pushed
+                with self._changed:
+                    while self._session is not None and not self._is_report_due() and not self._is_stopping():
+                        self._changed.wait()
+                continue
+            try:
+                self._open_session()
+                failures = 0
+            except ConfigError as err:
+                # The receiver may be told of the credential later: go on trying, at the cap.
+                failures = 64
+                self._wait_after(str(err), failures, _SESSION_BACKOFF)
+            except Unavailable as err:
+                failures += 1
+                self._wait_after(str(err), failures, _SESSION_BACKOFF, err.retry_after_s)
+        self._finish()
+
+    def _open_session(self) -> None:
+        kept = self._file.load()
+        if kept is not None:
+            try:
+                session = self._driver.resume_session(kept)
+                self._begin_session(session, is_new=False)
+                return
+            except SessionLost:
+                self._file.remove()
+        session = self._driver.open_session()
+        self._file.save(session)
+        self._begin_session(session, is_new=True)
+
+    def _begin_session(self, session: Session, *, is_new: bool) -> None:
+        _log.info("session begun role=%s new=%s", session.role.value, is_new)
+        with self._changed:
+            self._session = session
+            self._error = None
+            self._tell(link.SessionNews(session.id, session.role))
+            if is_new:
+                # What was meant for another session is looked at anew; the source sends a snapshot.
+                while self._queue:
+                    self._give_back(self._queue.popleft())
+            self._changed.notify_all()
+
+    def _give_back(self, entry: Entry) -> None:
+        if isinstance(entry.message, link.BatchMessage):
+            self._tell(link.LookAgain(entry.epoch, entry.message.lane, entry.message.seq))
+
+    def _lose_session(self, session: Session, err: Exception) -> None:
+        with self._changed:
+            if self._session is not None and self._session.id == session.id:
+                _log.warning("session lost reason=%s", err)
+                self._session = None
+                self._error = str(err)
+                self._file.remove()
+                self._changed.notify_all()
+
+    def _finish(self) -> None:
+        deadline = self._now() + self._runtime.grace_s / 2
+        with self._changed:
+            while (self._queue or self._is_pushing) and self._session is not None and self._now() < deadline:
+                self._changed.wait(max(0.0, deadline - self._now()))
+            session, self._session = self._session, None
+        if session is not None:
+            try:
+                self._driver.close_session(session)
+                self._file.remove()
+            except FustorError as err:
+                _log.warning("session not closed reason=%s", err)
+        self._report()
+
+    # -- the push thread --------------------------------------------------------------------
+
+    def _push_all(self) -> None:
+        failures = 0
+        while True:
+            entry, session = self._next_entry()
+            try:
+                self._deliver(entry, session)
+                failures = 0
+            except SessionLost as err:
+                self._put_back(entry)
+                self._lose_session(session, err)
+            except Unavailable as err:
+                self._put_back(entry)
+                failures += 1
+                self._wait_after(str(err), failures, _PUSH_BACKOFF, err.retry_after_s)
+            except Uncertain as err:
+                _log.warning("push without an answer, its places are looked at again reason=%s", err)
+                with self._changed:
+                    self._give_back(entry)
+                failures += 1
+                self._wait_after(str(err), failures, _PUSH_BACKOFF)
+            finally:
+                with self._changed:
+                    self._is_pushing = False
+                    self._changed.notify_all()
+
+    def _next_entry(self) -> tuple[Entry, Session]:
+        with self._changed:
+            while not self._queue or self._session is None:
+                self._changed.wait()
+            self._is_pushing = True
+            self._attempts += 1
+            return self._queue.popleft(), self._session
+
+    def _put_back(self, entry: Entry) -> None:
+        with self._changed:
+            if entry.epoch == self._epoch:
+                self._queue.appendleft(entry)
+
+    def _deliver(self, entry: Entry, session: Session) -> None:
+        message = entry.message
+        if isinstance(message, link.BarrierReached):
+            self._driver.report_barrier(session, message.token, error=message.error)
+            return
+        batch = Batch(entry.epoch, message.lane, message.seq, message.items, message.rows)
+        refused = self._driver.push(session, batch)
+        if refused:
+            record_refused(self._settings.refused_file, self._settings.pipe_id, refused)
+        with self._changed:
+            self._error = None
+            self._pushed += message.rows
+            self._acknowledged += message.rows - len(refused)
+            self._lost += len(refused)
+            self._tell(link.Ack(entry.epoch, message.lane, message.seq))
+
+    # -- the heartbeat and command threads --------------------------------------------------
+
+    def _beat_all(self) -> None:
+        while True:
+            with self._changed:
+                while self._session is None:
+                    self._changed.wait()
+                session, can_realtime = self._session, self._channel is not None
+            try:
+                beat = self._driver.heartbeat(session, can_realtime=can_realtime)
+                self._take_beat(session, beat.role)
+                for command in beat.commands:
+                    self._forward(command)
+            except SessionLost as err:
+                self._lose_session(session, err)
+            except FustorError as err:
+                _log.warning("heartbeat failed reason=%s", err)
+                with self._changed:
+                    self._error = str(err)
+            self._sleep(session.timeout_s / _BEATS_PER_TIMEOUT)
+
+    def _take_beat(self, session: Session, role: Role) -> None:
+        with self._changed:
+            self._beats += 1
+            if self._session is None or self._session.id != session.id:
+                return
+            if not self._queue:
+                self._error = None
+            if role is not session.role:
+                _log.info("role changed role=%s", role.value)
+                self._session = updated = msgspec.structs.replace(session, role=role)
+                self._file.save(updated)
+                self._tell(link.SessionNews(updated.id, updated.role))
+            self._changed.notify_all()
+
+    def _poll_all(self) -> None:
+        failures = 0
+        while True:
+            with self._changed:
+                while self._session is None or not self._session.has_commands:
+                    self._changed.wait()
+                session = self._session
+            try:
+                for command in self._driver.poll_commands(session, wait_s=_POLL_S):
+                    self._forward(command)
+                failures = 0
+            except SessionLost as err:
+                self._lose_session(session, err)
+            except FustorError as err:
+                failures += 1
+                _log.debug("command poll failed reason=%s", err)
+                self._sleep(next_delay(failures, _SESSION_BACKOFF, random.random))
+
+    def _forward(self, command: Command) -> None:
+        with self._changed:
+            self._tell(link.Do(command))
+
+    # -- small things -----------------------------------------------------------------------
+
+    def _guard(self, target: Callable[[], None]) -> None:
+        """Run a thread's loop; what it does not expect ends the worker, which is started again."""
+        try:
+            target()
+        except Exception as err:  # the edge of a thread: half a worker is worse than none
+            _log.exception("thread failed name=%s", threading.current_thread().name)
+            self._runtime.fail(f"{type(err).__name__}: {err}", permanent=False)
+
+    def _is_stopping(self) -> bool:
+        return self._runtime.stop_requested.is_set()
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait, or until the session changes or the worker is to stop."""
+        deadline = self._now() + seconds
+        with self._changed:
+            session = self._session
+            while (left := deadline - self._now()) > 0 and self._session is session and not self._is_stopping():
+                self._changed.wait(left)
+
+    def _wait_after(self, error: str, failures: int, backoff: Backoff, at_least_s: float | None = None) -> None:
+        with self._changed:
+            self._error = error
+        self._report()
+        delay_s = max(next_delay(failures, backoff, random.random), at_least_s or 0.0)
+        _log.warning("receiver unavailable retry_in_s=%.2f reason=%s", delay_s, error)
+        self._sleep(delay_s)
+
+    def _is_report_due(self) -> bool:
+        return bool(self._queue) or self._is_pushing or self._reported != (self._make_counters(), self._error)
+
+    def _make_counters(self) -> dict[str, int]:
+        return {
+            "pushed": self._pushed,
+            "acknowledged": self._acknowledged,
+            "lost": self._lost,
+            "attempts": self._attempts,
+            "beats": self._beats,
+        }
+
+    def _report(self) -> None:
+        with self._changed:
+            session = self._session
+            report = PusherReport(
+                role=session.role.value if session else None,
+                session=session.id[:8] if session else None,
+                pushed=self._pushed,
+                acknowledged=self._acknowledged,
+                lost=self._lost,
+                error=self._error,
+            )
+            counters = self._make_counters()
+            self._reported = (counters, self._error)
+            owed = bool(self._queue) and session is not None
+        phase = report.role or "connecting"
+        self._runtime.report(counters, phase=phase, detail=msgspec.msgpack.encode(report), owed=owed)
