@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import msgspec
-from fustor_event_model import AnyItem, FsItem, MessageSource
 
 from fustor_core.clock import IndexClock
 from fustor_core.errors import SessionLost
+from fustor_event_model import AnyItem, FsItem, MessageSource
 
 SOURCES_GROUP = "fustor.drivers.sources"
 PUSHERS_GROUP = "fustor.drivers.pushers"
