@@ -28,6 +28,7 @@ from fustor_supervisor.status import Death, WorkerStatus
 MAX_DEATHS: Final = 10
 DUMP_S: Final = 0.2  # for a stuck worker to write its stacks before it is killed
 KILL_LIMIT_S: Final = 5.0  # a process that SIGKILL did not end in this time is in uninterruptible sleep
+FORK_RETRY_S: Final = 0.1  # what refused a fork will not have changed at once
 _log = logging.getLogger(__name__)
 
 
@@ -184,7 +185,7 @@ class Worker:
     def on_spawn_failed(self, error: str, now: float) -> list[Decision]:
         """Treat a fork that failed like a death."""
         self._said = f"cannot be forked: {error}"
-        return self.on_died(Exit(None), now)
+        return self.on_died(Exit(None), now, min_delay_s=FORK_RETRY_S)
 
     # -- what happened to the process -----------------------------------------------------
 
@@ -242,8 +243,8 @@ class Worker:
         """Start all limits anew: the machine or the supervisor stood still, so the worker may have too."""
         self._owes = replace(self._owes, moved_at=now)
 
-    def on_died(self, exit: Exit, now: float) -> list[Decision]:
-        """Note a death and decide what follows."""
+    def on_died(self, exit: Exit, now: float, *, min_delay_s: float = 0.0) -> list[Decision]:
+        """Note a death and decide what follows; a restart waits for `min_delay_s` at least."""
         was_stopping = self.state in (WorkerState.STOPPING, WorkerState.ABANDONED)
         self._note_death(exit, now, asked=was_stopping and self._stuck is None)
         decisions: list[Decision] = [self._wait(None)]
@@ -255,11 +256,13 @@ class Worker:
         else:
             self._move(WorkerEvent.DIED)
         if self.state is WorkerState.BACKOFF:
-            decisions += self._back_off(now)
+            decisions += self._back_off(now, min_delay_s)
         return [*decisions, *self._settle()]
 
     def on_deadline(self, now: float) -> list[Decision]:
-        """Do what the state's deadline means."""
+        """Do what the state's deadline means; nothing if it was put off meanwhile."""
+        if self._deadline is None or now < self._deadline:
+            return []
         self._deadline = None
         if self.state is WorkerState.BACKOFF:
             self._move(WorkerEvent.DELAY_OVER)
@@ -329,10 +332,10 @@ class Worker:
         grace_s = self.spec.stop_grace_s if grace_s is None else grace_s
         return [Send(messages.Stop(grace_s=grace_s)), self._wait(now + grace_s)]
 
-    def _back_off(self, now: float) -> list[Decision]:
+    def _back_off(self, now: float, min_delay_s: float) -> list[Decision]:
         ready_s = None if self._ready_at is None else now - self._ready_at
         self._failures = policy.count_failures(self._failures, ready_s, self.spec.restart)
-        delay_s = policy.next_delay(self._failures, self.spec.restart, self._rand)
+        delay_s = max(min_delay_s, policy.next_delay(self._failures, self.spec.restart, self._rand))
         _log.warning(
             "worker restarts name=%s in_s=%.2f failures=%d reason=%s",
             self.spec.name,
