@@ -4,6 +4,7 @@ import stat
 from collections.abc import Sequence
 
 import msgspec
+
 from fustor_event_model import (
     AuditEnd,
     DeleteEvent,
@@ -17,7 +18,6 @@ from fustor_event_model import (
     SnapshotEnd,
     UpdateEvent,
 )
-
 from fustor_fusion.links import HardLinks
 from fustor_fusion.paths import BadPath, are_plain_names, split_path
 from fustor_fusion.removal import clear_subtree, remove_node

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 import msgspec
-from fustor_event_model import FsItem, decode_fs_items
 
+from fustor_event_model import FsItem, decode_fs_items
 from fustor_fusion.arbiter import Applied
 from fustor_fusion.errors import RequestRefused
 from fustor_fusion.positions import Owner

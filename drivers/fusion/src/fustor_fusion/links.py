@@ -3,7 +3,6 @@
 import stat
 
 from fustor_event_model import FsRow
-
 from fustor_fusion.tree import Tree
 
 _MAX_SEARCHED = 10_000
@@ -57,8 +56,9 @@ class HardLinks:
         for at in range(0, len(inodes), 500):
             part = inodes[at : at + 500]
             marks = ",".join("?" * len(part))
+            where = f"nlink=1 AND id IS NULL AND inode IN ({marks})"
             for inode, device, parent, name in self._tree.execute(
-                f"SELECT inode, device, parent, name FROM nodes WHERE nlink=1 AND id IS NULL AND inode IN ({marks})", part
+                f"SELECT inode, device, parent, name FROM nodes WHERE {where}", part
             ):
                 found.setdefault((inode, device), []).append((parent, name))
         return found

@@ -1,5 +1,8 @@
 """Who pushes into a view, and up to where each of them has been applied."""
 
+from collections.abc import Callable
+from typing import Any
+
 import apsw
 
 from fustor_fusion.errors import RequestRefused
@@ -35,7 +38,7 @@ class Positions:
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
-        self._db = connection
+        self._execute: Callable[..., Any] = connection.execute
         self._owners: dict[tuple[str, str], Owner] = {}
 
     def forget(self) -> None:
@@ -47,7 +50,7 @@ class Positions:
         owner = self._owners.get((agent, pipe))
         if owner is not None:
             return owner
-        execute = self._db.execute
+        execute = self._execute
         execute("INSERT OR IGNORE INTO owners(agent, pipe, epoch, newest) VALUES(?,?,0,0)", (agent, pipe))
         (id_, epoch, newest), = execute("SELECT id, epoch, newest FROM owners WHERE agent=? AND pipe=?", (agent, pipe))
         seqs = dict(execute("SELECT lane, seq FROM positions WHERE owner=?", (id_,)).fetchall())
@@ -71,7 +74,7 @@ class Positions:
         if epoch < owner.epoch:
             raise RequestRefused(409, f"epoch {epoch} is over: epoch {owner.epoch} has pushed already")
         if epoch > owner.epoch:
-            self._db.execute("DELETE FROM positions WHERE owner=?", (owner.id,))
+            self._execute("DELETE FROM positions WHERE owner=?", (owner.id,))
             owner.epoch, owner.seqs = epoch, {}
         if seq <= owner.seqs.get(lane, 0):
             return False
@@ -84,7 +87,7 @@ class Positions:
         for owner in self._owners.values():
             if not owner.changed:
                 continue
-            self._db.execute("UPDATE owners SET epoch=?, newest=? WHERE id=?", (owner.epoch, owner.newest, owner.id))
+            self._execute("UPDATE owners SET epoch=?, newest=? WHERE id=?", (owner.epoch, owner.newest, owner.id))
             for lane in owner.changed - {""}:
-                self._db.execute("INSERT OR REPLACE INTO positions VALUES(?,?,?)", (owner.id, lane, owner.seqs[lane]))
+                self._execute("INSERT OR REPLACE INTO positions VALUES(?,?,?)", (owner.id, lane, owner.seqs[lane]))
             owner.changed = set()

@@ -16,6 +16,7 @@ import enum
 import stat
 
 import msgspec
+
 from fustor_event_model import FsRow
 
 SUSPECT = 1

@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import secrets
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import apsw
@@ -72,6 +74,12 @@ def open_reader(path: Path) -> apsw.Connection:
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     connection.execute("PRAGMA query_only=ON; PRAGMA cache_size=-2000")
     return connection
+
+
+def read_meta(connection: apsw.Connection) -> dict[str, Any]:
+    """Return what the database says about itself: generation, counts, next number."""
+    execute: Callable[..., Any] = connection.execute
+    return dict(execute("SELECT key, value FROM meta").fetchall())
 
 
 def mark_damaged(path: Path) -> None:

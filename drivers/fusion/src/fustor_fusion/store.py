@@ -15,7 +15,7 @@ from fustor_fusion.arbiter import Arbiter
 from fustor_fusion.errors import FusionError, StoreUnavailable
 from fustor_fusion.positions import Positions
 from fustor_fusion.removal import purge
-from fustor_fusion.schema import mark_damaged, open_database
+from fustor_fusion.schema import mark_damaged, open_database, read_meta
 from fustor_fusion.tree import Counts, Tree
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,9 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._db, self.damage = open_database(path)
+        self.failure: str | None = None
         self._writer = Writer(self._db)
-        self.generation: str = self._db.execute("SELECT value FROM meta WHERE key='generation'").fetchall()[0][0]
+        self.generation: str = read_meta(self._db)["generation"]
         self._queue: list[tuple[int, int, _Job[Any]]] = []
         self._numbers = itertools.count()
         self._filled = threading.Condition()
@@ -189,7 +190,7 @@ class Store:
             self._db.execute("ROLLBACK")
         self._forget(*before)
         if isinstance(err, (apsw.CorruptError, apsw.NotADBError)):
-            self.damage = f"the database is damaged ({err}); it is set aside at the next start"
+            self.failure = f"the database is damaged ({err}); it is set aside at the next start"
             mark_damaged(self.path)
 
     def _forget(self, counts: Counts, rows: int) -> None:

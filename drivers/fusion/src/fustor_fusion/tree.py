@@ -1,13 +1,14 @@
 """The nodes of one view as the writer sees them: lookups, buffered writes, counts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import apsw
 import msgspec
-from fustor_event_model import FsRow
 
+from fustor_event_model import FsRow
 from fustor_fusion.rules import PLACEHOLDER, REALTIME, Seen, Stored
-from fustor_fusion.schema import ROOT_ID
+from fustor_fusion.schema import ROOT_ID, read_meta
 
 _MAX_CACHED = 20_000
 _NEVER = 1 << 63
@@ -81,8 +82,8 @@ class Tree:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.db = connection
-        self.execute = connection.execute
-        meta = dict(self.execute("SELECT key, value FROM meta").fetchall())
+        self.execute: Callable[..., Any] = connection.execute
+        meta = read_meta(connection)
         self.next_id: int = meta["next_id"]
         self.counts = Counts(meta.get("files", 0), meta.get("directories", 0), meta.get("bytes", 0))
         self.removals = 0
@@ -168,7 +169,8 @@ class Tree:
         """Return the index at which a name was seen to be gone, if that is remembered."""
         if not directory.buries:
             return None
-        rows = self.execute("SELECT idx FROM tombstones WHERE parent=? AND name=?", (directory.id, name)).fetchall()
+        rows: list[tuple[int]] = self.execute(
+            "SELECT idx FROM tombstones WHERE parent=? AND name=?", (directory.id, name)).fetchall()
         return rows[0][0] if rows else None
 
     def set_tombstone(self, directory: Directory, name: bytes, seen: Seen) -> None:

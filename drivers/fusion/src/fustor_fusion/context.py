@@ -1,0 +1,79 @@
+"""What the routes share: the configuration, the views, and how a request is read and answered."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fustor_fusion.config import FusionConfig
+from fustor_fusion.errors import RequestRefused
+from fustor_fusion.guard import check_key, read_body
+from fustor_fusion.sessions import AgentSession
+from fustor_fusion.view import View
+
+_encode = msgspec.json.encode
+
+T = TypeVar("T")
+
+
+class Context:
+    """
+    What one server's routes work with.
+
+    Args:
+        config: The server's.
+        views: By name.
+        stopping: Set when the server begins to stop; long polls then end.
+    """
+
+    def __init__(self, config: FusionConfig, views: Mapping[str, View], stopping: asyncio.Event) -> None:
+        self.config = config
+        self.views = views
+        self.stopping = stopping
+        self.sessions_changed = asyncio.Event()
+
+    def authorise(self, request: Request, *, may_read_only: bool = False) -> None:
+        """Check the key; raises RequestRefused 401."""
+        check_key(request, self.config, may_read_only=may_read_only)
+
+    def find_session(self, request: Request) -> tuple[View, AgentSession]:
+        """
+        Return the live session that the path names, and its view.
+
+        Raises:
+            RequestRefused: 404 unknown or closed, 419 expired.
+        """
+        session_id = request.path_params["sid"]
+        unknown = RequestRefused(404, f"Session {session_id:.100} not found or expired")
+        for view in self.views.values():
+            try:
+                return view, view.require(session_id)
+            except RequestRefused as err:
+                if err.status == 419:
+                    raise
+        raise unknown
+
+    async def read(self, request: Request, kind: type[T]) -> T:
+        """
+        Read a JSON body.
+
+        Raises:
+            RequestRefused: 422 malformed, and what `read_body` raises.
+        """
+        return decode(await read_body(request, self.config.max_body_bytes), kind)
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """Decode a JSON body; raises RequestRefused 422 with the reason."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as err:
+        raise RequestRefused(422, f"malformed body: {err}") from err
+
+
+def answer(content: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Make a JSON answer."""
+    return Response(_encode(content), status, headers, "application/json")

@@ -1,0 +1,92 @@
+"""The whole view as newline-delimited JSON: depth first, names sorted by bytes, parents before children."""
+
+import stat
+from collections.abc import Iterator
+
+import apsw
+import msgspec
+
+from fustor_fusion.paths import to_text
+from fustor_fusion.rules import PLACEHOLDER, SUSPECT
+from fustor_fusion.schema import ROOT_ID
+
+_LINES = 500
+_UINT64 = (1 << 64) - 1
+_TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
+_encode_lines = msgspec.json.Encoder().encode_lines
+_Columns = tuple[bytes, int | None, int, int, int, int, int, int, int, int, bytes | None, int]
+_CHILDREN = (
+    "SELECT name, id, mode, size, mtime_ns, ctime_ns, uid, gid, inode, nlink, target, flags"
+    " FROM nodes WHERE parent=? ORDER BY name"
+)
+
+
+class ExportRow(msgspec.Struct, gc=False, frozen=True):
+    """One line of an export; `target` stands in lines of symbolic links only, `raw` if the path is not UTF-8."""
+
+    path: str
+    type: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    uid: int
+    gid: int
+    inode: int
+    nlink: int
+    target: str | msgspec.UnsetType = msgspec.UNSET
+    suspect: bool = False
+    blind_spot: bool = False
+    raw: str | msgspec.UnsetType = msgspec.UNSET
+
+
+def export(db: apsw.Connection) -> Iterator[bytes]:
+    """
+    Yield the lines in pieces of some hundred; the root and placeholders are left out.
+
+    Args:
+        db: Inside a read transaction.
+    """
+    lines: list[ExportRow] = []
+    stack: list[tuple[str, bytes | None, Iterator[_Columns]]] = [("", None, iter(db.execute(_CHILDREN, (ROOT_ID,))))]
+    while stack:
+        above, raw_above, children = stack[-1]
+        for columns in children:
+            name = columns[0]
+            path, raw_path = _join(above, raw_above, name)
+            if not columns[11] & PLACEHOLDER:
+                lines.append(_describe(path, raw_path, columns))
+                if len(lines) >= _LINES:
+                    yield _encode_lines(lines)
+                    lines = []
+            if columns[1] is not None:
+                stack.append((path, raw_path, iter(db.execute(_CHILDREN, (columns[1],)))))
+                break
+        else:
+            stack.pop()
+    if lines:
+        yield _encode_lines(lines)
+
+
+def _join(above: str, raw_above: bytes | None, name: bytes) -> tuple[str, bytes | None]:
+    """Append a name to a path that is kept as text, and as bytes too once it is not UTF-8."""
+    try:
+        text = name.decode()
+        if raw_above is None:
+            return f"{above}/{text}", None
+    except UnicodeDecodeError:
+        if raw_above is None:
+            raw_above = above.encode()
+    raw = raw_above + b"/" + name
+    return raw.decode(errors="replace"), raw
+
+
+def _describe(path: str, raw_path: bytes | None, columns: _Columns) -> ExportRow:
+    _, _, mode, size, mtime_ns, ctime_ns, uid, gid, inode, nlink, target, flags = columns
+    kind = _TYPES.get(stat.S_IFMT(mode), "other")
+    return ExportRow(
+        path, kind, size, mtime_ns, ctime_ns, mode, uid, gid, inode & _UINT64, nlink,
+        to_text(target or b"")[0] if kind == "symlink" else msgspec.UNSET,
+        bool(flags & SUSPECT), False,
+        msgspec.UNSET if raw_path is None else (to_text(raw_path)[1] or msgspec.UNSET),
+    )

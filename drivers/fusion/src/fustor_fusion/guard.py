@@ -1,0 +1,133 @@
+"""Who may ask: host and origin of a request, its key, and the size of its body."""
+
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from fustor_fusion.config import FusionConfig
+from fustor_fusion.errors import RequestRefused
+
+_LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
+_READING = frozenset(("GET", "HEAD", "OPTIONS"))
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class HostGuard:
+    """
+    Refuses requests that a foreign web page made a browser send.
+
+    A page can point its own name at this address, but cannot forge `Host` and `Origin`; so only
+    loopback names, the configured host and, when that is no loopback, plain addresses are taken.
+
+    Args:
+        app: What answers the requests that pass.
+        host: The configured host.
+    """
+
+    def __init__(self, app: App, host: str) -> None:
+        self._app = app
+        self._names = _LOOPBACK | {host.lower()}
+        self._takes_addresses = host not in _LOOPBACK
+        self.requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it."""
+        if scope["type"] == "http":
+            self.requests += 1
+            reason = self._find_fault(scope)
+            if reason is not None:
+                await _refuse(send, reason)
+                return
+        await self._app(scope, receive, send)
+
+    def _find_fault(self, scope: Scope) -> str | None:
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
+        if not self._is_ours(f"//{host}"):
+            return f"host {host!r:.100} is not served here; use localhost or the configured host"
+        origin = headers.get(b"origin")
+        if origin is not None and scope["method"] not in _READING and not self._is_ours(origin.decode("latin-1")):
+            return f"origin {origin.decode('latin-1')!r:.100} may not change anything here"
+        return None
+
+    def _is_ours(self, url: str) -> bool:
+        try:
+            name = urlsplit(url).hostname
+        except ValueError:
+            return False
+        if name is None:
+            return False
+        if name in self._names:
+            return True
+        if not self._takes_addresses:
+            return False
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+async def _refuse(send: Send, reason: str) -> None:
+    body = msgspec.json.encode({"detail": reason})
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def check_key(request: Request, config: FusionConfig, *, may_read_only: bool) -> None:
+    """
+    Check the header `X-API-Key`, in constant time.
+
+    Args:
+        request: The request.
+        config: Holds the keys.
+        may_read_only: The reader's key is enough.
+
+    Raises:
+        RequestRefused: 401.
+    """
+    given = request.headers.get("x-api-key")
+    if not given:
+        raise RequestRefused(401, "X-API-Key header is missing")
+    data = given.encode("utf-8", "surrogateescape")
+    is_agent = hmac.compare_digest(data, config.agent_key.encode())
+    is_reader = hmac.compare_digest(data, config.reader_key.encode())
+    if not is_agent and not (is_reader and may_read_only):
+        raise RequestRefused(401, "Invalid or inactive X-API-Key" if may_read_only else "Invalid API key")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """
+    Read a request's body.
+
+    Raises:
+        RequestRefused: 413 longer than the limit, 400 compressed or cut off.
+    """
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise RequestRefused(400, "compressed bodies are not taken; send identity")
+    too_long = RequestRefused(413, f"the body is longer than {limit} bytes; send smaller batches")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_long
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise too_long
+            parts.append(part)
+    except ClientDisconnect as err:
+        raise RequestRefused(400, "the body was cut off") from err
+    return b"".join(parts)

@@ -1,0 +1,71 @@
+"""On-demand scans: who was asked to look, who has reported; pure."""
+
+import msgspec
+
+_MAX_JOBS = 1_000
+
+
+class Job(msgspec.Struct):
+    """One scan that a reader asked for; `missing` names the sessions that have not reported."""
+
+    job_id: str
+    path: str
+    created_at: float
+    total: int
+    missing: set[str]
+    completed_at: float | None = None
+
+
+class Jobs:
+    """The scans of one view, the newest thousand."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def add(self, job: Job) -> None:
+        """Remember a scan that was asked for."""
+        self._jobs[job.job_id] = job
+        while len(self._jobs) > _MAX_JOBS:
+            del self._jobs[next(iter(self._jobs))]
+
+    def report(self, session_id: str, *, job_id: str | None, path: str | None, now_at: float) -> None:
+        """Note that a session has finished a scan; found by its id, else by its path, newest first."""
+        for job in reversed(self._jobs.values()):
+            if job.job_id == job_id or (not job_id and job.path == path):
+                self._leave(job, session_id, now_at)
+                return
+
+    def drop_session(self, session_id: str, *, now_at: float) -> None:
+        """Note that a session will not report any more."""
+        for job in self._jobs.values():
+            self._leave(job, session_id, now_at)
+
+    def get(self, job_id: str) -> Job | None:
+        """Return one scan."""
+        return self._jobs.get(job_id)
+
+    def get_all(self) -> list[Job]:
+        """Return the scans, oldest first."""
+        return list(self._jobs.values())
+
+    def is_pending(self, path: str) -> bool:
+        """Tell whether a scan of a path is under way."""
+        return any(job.path == path and job.missing for job in self._jobs.values())
+
+    @staticmethod
+    def _leave(job: Job, session_id: str, now_at: float) -> None:
+        job.missing.discard(session_id)
+        if not job.missing and job.completed_at is None:
+            job.completed_at = now_at
+
+
+def describe(job: Job, view_id: str) -> dict[str, object]:
+    """Give a scan as readers see it."""
+    done = job.total - len(job.missing)
+    return {
+        "job_id": job.job_id, "view_id": view_id, "path": job.path,
+        "status": "PENDING" if job.missing else "COMPLETED",
+        "progress": {"completed_pipes": done, "total_pipes": job.total,
+                     "percentage": 100.0 * done / job.total if job.total else 100.0},
+        "created_at": job.created_at, "completed_at": job.completed_at,
+    }

@@ -1,0 +1,156 @@
+"""What requests and answers look like; see docs/protocol.md and the public protocol."""
+
+from typing import Literal
+
+import msgspec
+
+PROTOCOL = 1
+
+
+class FustorHello(msgspec.Struct, frozen=True):
+    """What our own agent adds when it creates a session."""
+
+    protocol: int
+    agent_id: str
+    pipe_id: str
+    schema: str = "fs"
+
+
+class ClientInfo(msgspec.Struct, frozen=True):
+    """What an agent tells about itself."""
+
+    source_uri: str | None = None
+    client_ip: str | None = None
+
+
+class CreateSession(msgspec.Struct, frozen=True):
+    """Body of `POST session/`."""
+
+    task_id: str
+    session_timeout_seconds: float | None = None
+    client_info: ClientInfo | None = None
+    source_type: str | None = None
+    fustor: FustorHello | None = None
+
+
+class FustorAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What our own agent learns about this Fusion."""
+
+    protocol: int = PROTOCOL
+    encodings: tuple[str, ...] = ("msgpack",)
+    commits: bool = True
+    commands: bool = True
+    generation: str
+    view_id: str
+
+
+class SessionCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer to `POST session/`."""
+
+    session_id: str
+    role: str
+    session_timeout_seconds: float | int
+    audit_interval_sec: float | None
+    sentinel_interval_sec: float | None
+    message: str
+    fustor: FustorAnswer | None = None
+
+
+class HeartbeatBody(msgspec.Struct, frozen=True):
+    """Body of a heartbeat."""
+
+    can_realtime: bool = False
+
+
+class BarrierBody(msgspec.Struct, frozen=True):
+    """Body of a barrier: the token is reached, or why it cannot be."""
+
+    token: str
+    error: str | None = None
+
+
+class ScanCommand(msgspec.Struct, frozen=True, tag="scan"):
+    """Look at a path and report what is there."""
+
+    path: str
+    raw: str
+    recursive: bool
+    job_id: str
+    created_at: float
+
+
+class SyncCommand(msgspec.Struct, frozen=True, tag="sync"):
+    """Say when all that happened before now has been pushed."""
+
+    token: str
+
+
+class SnapshotCommand(msgspec.Struct, frozen=True, tag="snapshot"):
+    """Send the whole tree again."""
+
+
+class AuditCommand(msgspec.Struct, frozen=True, tag="audit"):
+    """Compare the tree with what was sent."""
+
+    kind: str = "full"
+
+
+Command = ScanCommand | SyncCommand | SnapshotCommand | AuditCommand
+
+
+class HeartbeatAnswer(msgspec.Struct, frozen=True):
+    """Answer to a heartbeat; a public agent insists on each of these fields."""
+
+    role: str
+    commands: list[ScanCommand]
+    status: str = "ok"
+    message: str | None = None
+    can_realtime: bool | None = None
+
+
+class RefusedAnswer(msgspec.Struct, frozen=True):
+    """A row that is never taken: the path's bytes in base64, and why."""
+
+    path: str
+    reason: str
+
+
+class PushAnswer(msgspec.Struct, frozen=True):
+    """Answer to a push, given after the commit."""
+
+    count: int
+    refused: list[RefusedAnswer] = []
+    status: str = "ok"
+
+
+class PublicEvent(msgspec.Struct, frozen=True):
+    """One event of a public agent."""
+
+    event_type: Literal["insert", "update", "delete"]
+    fields: list[str]
+    rows: list[msgspec.Raw]
+    event_schema: str
+    table: str
+    message_source: Literal["realtime", "snapshot", "audit", "on_demand_job"] = "realtime"
+
+
+class PublicMetadata(msgspec.Struct, frozen=True):
+    """What comes with a completion notice."""
+
+    scan_path: str | None = None
+    job_id: str | None = None
+
+
+class PublicIngest(msgspec.Struct, frozen=True):
+    """Body of `POST ingest/{sid}/events`."""
+
+    events: list[PublicEvent]
+    source_type: str = "message"
+    is_end: bool = False
+    metadata: PublicMetadata | None = None
+
+
+class SentinelFeedback(msgspec.Struct, frozen=True):
+    """Body of `POST consistency/sentinel/feedback`."""
+
+    type: str = ""

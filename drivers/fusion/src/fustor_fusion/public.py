@@ -1,0 +1,154 @@
+"""Rows of public agents: from their JSON to items of our own; row by row, so that a bad one spoils no other."""
+
+import math
+import posixpath
+import stat
+from collections.abc import Callable
+
+import msgspec
+
+from fustor_event_model import (
+    FS_SCHEMA,
+    FS_TABLE,
+    DeleteEvent,
+    FsItem,
+    FsPath,
+    FsRow,
+    Listed,
+    MessageSource,
+    UpdateEvent,
+)
+from fustor_fusion.paths import BadPath, normalise_text
+from fustor_fusion.protocol import PublicEvent, RefusedAnswer
+
+# Realtime arrives before the audit that has not seen it: what came this shortly before the
+# first audit row may be missing in the agent's listing though it exists.
+_AUDIT_GRACE_NS = 3 * 10**9
+
+
+class PublicRow(msgspec.Struct, frozen=True):
+    """A row as public agents send it."""
+
+    path: str | None = None
+    file_path: str | None = None
+    size: int | float | None = None
+    modified_time: float | None = None
+    created_time: float | None = None
+    is_directory: bool | None = None
+    is_dir: bool | None = None
+    is_atomic_write: bool | None = None
+    audit_skipped: bool | None = None
+
+
+class OpenAudit(msgspec.Struct):
+    """
+    An audit of a public agent under way.
+
+    Args:
+        started: Index of its start.
+        listed: The directories that it promised to list wholly.
+        broken: One of its calls was refused, so it deletes nothing.
+    """
+
+    started: int
+    listed: set[bytes]
+    broken: bool = False
+
+
+_decode_row = msgspec.json.Decoder(PublicRow).decode
+
+
+def convert_events(
+    events: list[PublicEvent], refused: list[RefusedAnswer], audit: OpenAudit | None
+) -> Callable[[Callable[[], int]], list[FsItem]]:
+    """
+    Convert the events of one body.
+
+    Args:
+        events: As decoded.
+        refused: Gets the rows that cannot be taken.
+        audit: The open audit, which learns the directories of audit rows.
+
+    Returns:
+        A function that makes the items, given a clock that stamps each.
+    """
+    made: list[tuple[MessageSource, bool, list[FsRow]]] = []
+    for event in events:
+        if event.event_schema != FS_SCHEMA:
+            refused += [RefusedAnswer("", f"schema {event.event_schema!r:.40} is not served here")] * len(event.rows)
+            continue
+        rows: list[FsRow] = []
+        for raw in event.rows:
+            try:
+                row = convert_row(bytes(raw))
+            except (ValueError, OverflowError, msgspec.DecodeError) as err:
+                refused.append(RefusedAnswer("", f"{err}: {bytes(raw)[:200].decode(errors='replace')}"))
+                continue
+            rows.append(row)
+            if audit is not None and event.message_source == "audit" and row.is_directory and not row.audit_skipped:
+                audit.listed.add(row.path)
+        if rows:
+            made.append((MessageSource(event.message_source), event.event_type == "delete", rows))
+
+    def make_items(stamp: Callable[[], int]) -> list[FsItem]:
+        return [_make_event(source, deleted, rows, stamp()) for source, deleted, rows in made]
+
+    return make_items
+
+
+def end_audit(audit: OpenAudit) -> Callable[[Callable[[], int]], list[FsItem]]:
+    """Make the listings that an audit amounts to."""
+
+    def make_items(_: Callable[[], int]) -> list[FsItem]:
+        return [Listed(index=audit.started, message_source=MessageSource.AUDIT, path=path)
+                for path in sorted(audit.listed)]
+
+    return make_items
+
+
+def start_audit(now_ns: int) -> OpenAudit:
+    """Open an audit that spares what came shortly before."""
+    return OpenAudit(now_ns - _AUDIT_GRACE_NS, set())
+
+
+def _make_event(source: MessageSource, deleted: bool, rows: list[FsRow], index: int) -> FsItem:
+    if deleted:
+        return DeleteEvent(index=index, message_source=source, event_schema=FS_SCHEMA, table=FS_TABLE,
+                           rows=[FsPath(row.path) for row in rows])
+    return UpdateEvent(index=index, message_source=source, event_schema=FS_SCHEMA, table=FS_TABLE, rows=rows)
+
+
+def convert_row(raw: bytes) -> FsRow:
+    """
+    Convert one row; its path becomes absolute and normal.
+
+    Raises:
+        ValueError, OverflowError, msgspec.DecodeError: It cannot be taken; says why.
+    """
+    row = _decode_row(raw)
+    text = row.path or row.file_path
+    if not text:
+        raise BadPath("the row has no path")
+    path = normalise_text(posixpath.join("/", text))
+    directory = row.is_directory if row.is_directory is not None else bool(row.is_dir)
+    mode = stat.S_IFDIR | 0o755 if directory else stat.S_IFREG | 0o644
+    atomic = row.is_atomic_write is not False
+    mtime_ns = _to_ns(row.modified_time)
+    ctime_ns = mtime_ns if row.created_time is None else _to_ns(row.created_time)
+    return FsRow(path, _to_int64(row.size or 0), mtime_ns, ctime_ns, mode, 0, 0, 0, 0, 1, None, atomic, None,
+                 bool(row.audit_skipped))
+
+
+def _to_ns(seconds: float | None) -> int:
+    if seconds is None:
+        return 0
+    if not math.isfinite(seconds):
+        raise ValueError("a time is not a number")
+    return _to_int64(round(seconds * 1e9))
+
+
+def _to_int64(number: float) -> int:
+    value = int(number)
+    if not -(1 << 63) <= value < 1 << 63:
+        raise OverflowError("a number does not fit 64 bits")
+    return value

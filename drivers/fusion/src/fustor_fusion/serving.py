@@ -1,0 +1,135 @@
+"""The inside of a running server: its socket, its event loop, its views; uvicorn in the calling thread."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from typing import Self
+
+import uvicorn
+import uvloop
+
+from fustor_fusion.app import build_app
+from fustor_fusion.config import FusionConfig
+from fustor_fusion.context import Context
+from fustor_fusion.view import View
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+_GRACE_S = 3
+_KEEP_ALIVE_S = 75
+_LONGEST_NAP_S = 3600.0
+
+
+class Serving:
+    """
+    Opens the socket and the views, serves them, and closes them as a context manager.
+
+    Args:
+        config: What to serve, and where.
+        is_stop_asked: Tells whether the server is to stop, perhaps before it runs.
+    """
+
+    def __init__(self, config: FusionConfig, *, is_stop_asked: Callable[[], bool]) -> None:
+        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._is_stop_asked = is_stop_asked
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.views: dict[str, View] = {}
+        self._listener = _listen(config.host, config.port)
+        try:
+            for name in config.views:
+                self.views[name] = View(name, config.state_dir)
+        except BaseException:
+            self.close()
+            raise
+        self._context = Context(config, self.views, asyncio.Event())
+        self.guard = build_app(self._context)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket and the views, with all that is queued applied."""
+        self._listener.close()
+        for view in self.views.values():
+            view.close()
+
+    def run(self, on_ready: Callable[[int], None]) -> None:
+        """Serve until it is woken and a stop is asked for."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve(self._listener, on_ready))
+
+    def wake(self) -> None:
+        """Begin to stop; any thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(self._context.stopping.set)
+
+    async def _serve(self, listener: socket.socket, on_ready: Callable[[int], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._is_stop_asked():
+            return
+        server = _QuietServer(uvicorn.Config(
+            self.guard, log_config=None, access_log=False, lifespan="off", http="httptools", ws="none",
+            timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S, server_header=False,
+            backlog=_BACKLOG,
+        ), on_started=lambda: on_ready(listener.getsockname()[1]))
+        tasks = [asyncio.create_task(self._end_sessions()), asyncio.create_task(self._watch_stop(server))]
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch_stop(self, server: uvicorn.Server) -> None:
+        await self._context.stopping.wait()
+        server.should_exit = True
+        for view in self.views.values():
+            view.notify()  # ends the long polls
+
+    async def _end_sessions(self) -> None:
+        """End sessions at the moment at which their time is over."""
+        while True:
+            self._context.sessions_changed.clear()
+            naps = [_LONGEST_NAP_S]
+            for view in self.views.values():
+                view.sessions.expire(now_s=view.clock())
+                try:
+                    await view.save_sessions()
+                # What cannot be stored now is stored with the next change; expiry itself holds.
+                except Exception:
+                    log.exception("Sessions could not be stored view=%s", view.name)
+                deadline = view.sessions.get_deadline()
+                if deadline is not None:
+                    naps.append(deadline - view.clock())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._context.sessions_changed.wait(), max(0.001, min(naps)))
+
+
+class _QuietServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to its process and says when it accepts."""
+
+    def __init__(self, config: uvicorn.Config, *, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept."""
+        await super().startup(sockets)
+        self._on_started()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)

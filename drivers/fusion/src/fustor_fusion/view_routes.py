@@ -1,0 +1,241 @@
+"""The routes of readers, under /api/v1/views/{view_id}."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import apsw
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from fustor_core.drivers import Role
+from fustor_fusion.context import Context, answer
+from fustor_fusion.errors import RequestRefused
+from fustor_fusion.export import export
+from fustor_fusion.jobs import describe
+from fustor_fusion.paths import BadPath, decode_raw, normalise_text, split_path
+from fustor_fusion.queries import find_node, read_totals, read_tree, search
+from fustor_fusion.readers import Readers
+from fustor_fusion.view import View
+
+_MAX_SYNC_S = 600.0
+_MAX_PATTERN = 1_000
+_NOT_FOUND = "路径未找到或尚未同步"  # the public protocol's own words
+_TRUE, _FALSE = frozenset(("1", "true", "on", "yes")), frozenset(("0", "false", "off", "no", ""))
+
+Query = Callable[[apsw.Connection], Iterator[bytes]]
+
+
+class LeasedStream:
+    """
+    The pieces of an answer, read from one read transaction that ends with the last of them.
+
+    Owns the lease; it is given back after the last piece, or when nobody holds the stream any more.
+    """
+
+    def __init__(self, readers: Readers, query: Query) -> None:
+        self._lease = contextlib.ExitStack()
+        try:
+            self._pieces = query(self._lease.enter_context(readers.lease()))
+            self._first: bytes | None = next(self._pieces, b"")
+        except BaseException:
+            self._lease.close()
+            raise
+
+    def __iter__(self) -> "LeasedStream":
+        return self
+
+    def __next__(self) -> bytes:
+        piece, self._first = self._first, None
+        if piece is None:
+            piece = next(self._pieces, None)
+        if piece is None:
+            self._lease.close()
+            raise StopIteration
+        return piece
+
+    def __del__(self) -> None:
+        self._lease.close()
+
+
+class ViewRoutes:
+    """Answers readers."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def list_routes(self) -> list[Route]:
+        """Return the routes, below /api/v1/views."""
+        return [
+            Route("/{view_id}/tree", self.get_tree, methods=["GET"]),
+            Route("/{view_id}/search", self.search, methods=["GET"]),
+            Route("/{view_id}/stats", self.get_stats, methods=["GET"]),
+            Route("/{view_id}/export", self.export, methods=["GET"]),
+            Route("/{view_id}/sessions", self.get_sessions, methods=["GET"]),
+            Route("/{view_id}/jobs", self.get_jobs, methods=["GET"]),
+            Route("/{view_id}/jobs/{job_id}", self.get_job, methods=["GET"]),
+        ]
+
+    async def _enter(self, request: Request) -> tuple[View, dict[str, str]]:
+        """Check the key, find the view, wait for `sync`; return the view and the headers that every answer has."""
+        self._context.authorise(request, may_read_only=True)
+        name = request.path_params["view_id"]
+        view = self._context.views.get(name)
+        if view is None:
+            raise RequestRefused(404, f"there is no view {name!r:.100}")
+        text = request.query_params.get("sync")
+        if text is not None:
+            await view.sync(_parse_sync(text))
+        reason = view.explain()
+        headers = {"X-Fustor-Current": "true" if reason is None else "false"}
+        if reason is not None:
+            headers["X-Fustor-Not-Current-Because"] = "".join(c if 31 < ord(c) < 127 else "?" for c in reason)
+        return view, headers
+
+    async def _stream(self, view: View, query: Query, headers: dict[str, str], media_type: str) -> Response:
+        stream = await run_in_threadpool(LeasedStream, view.readers, query)
+        return StreamingResponse(stream, headers=headers, media_type=media_type)
+
+    async def get_tree(self, request: Request) -> Response:
+        """Answer with a subtree."""
+        names = _parse_path(request)
+        recursive = _parse_flag(request, "recursive", default=True)
+        max_depth = _parse_depth(request)
+        only_path = _parse_flag(request, "only_path", default=False)
+        scan = _parse_flag(request, "on_demand_scan", default=False)
+        dry = _parse_flag(request, "dry_run", default=False)
+        view, headers = await self._enter(request)
+        if dry:
+            return answer({"message": "dry-run", "view_id": view.name}, headers=headers)
+        path = b"/" + b"/".join(names)
+        job = view.ask_for_scan(path, recursive=recursive) if scan else None
+        pending = job is not None or view.jobs.is_pending(path.decode(errors="replace"))
+        tail = b',"job_id":%b,"job_pending":%b' % (
+            b'"%b"' % job.job_id.encode() if job else b"null", b"true" if pending else b"false")
+
+        def query(db: apsw.Connection) -> Iterator[bytes]:
+            node = find_node(db, names)
+            if node is None:
+                raise RequestRefused(404, _NOT_FOUND)
+            flat = not recursive and max_depth is None
+            rest = b',"children":[]' + tail if flat and node[1] is not None else tail
+            return read_tree(db, names, node, max_depth=0 if flat else max_depth, only_path=only_path, tail=rest)
+
+        try:
+            return await self._stream(view, query, headers, "application/json")
+        except RequestRefused:
+            if job is None:
+                raise
+            message = "Path not found, but a find has been triggered and is pending."
+            return answer({"job_id": job.job_id, "job_pending": True, "message": message}, headers=headers)
+
+    async def search(self, request: Request) -> Response:
+        """Answer with the files that match."""
+        pattern = request.query_params.get("pattern")
+        if pattern is None or len(pattern) > _MAX_PATTERN:
+            raise RequestRefused(422, f"pattern is required, at most {_MAX_PATTERN} characters")
+        view, headers = await self._enter(request)
+        return await self._stream(view, lambda db: search(db, pattern), headers, "application/json")
+
+    async def export(self, request: Request) -> Response:
+        """Answer with the whole view."""
+        view, headers = await self._enter(request)
+        return await self._stream(view, export, headers, "application/x-ndjson")
+
+    async def get_stats(self, request: Request) -> Response:
+        """Answer with numbers of the view."""
+        view, headers = await self._enter(request)
+
+        def query() -> dict[str, object]:
+            with view.readers.lease() as db:
+                totals = read_totals(db)
+            return {
+                "item_count": totals.files + totals.directories + 1, "total_files": totals.files,
+                "total_directories": totals.directories + 1, "total_size": totals.bytes, "latency_ms": 0.0,
+                "staleness_seconds": 0.0, "oldest_item_path": totals.oldest_directory, "has_blind_spot": False,
+                "suspect_file_count": totals.suspects, "logical_now": time.time(),
+                "files": totals.files, "directories": totals.directories, "bytes": totals.bytes,
+                "newest_index": totals.newest_index, "generation": totals.generation,
+            }
+
+        stats = await run_in_threadpool(query)
+        reason = view.explain()
+        stats |= {
+            "last_audit_finished_at": view.last_audit_at, "audit_cycle_count": view.audit_count,
+            "is_auditing": view.audit is not None, "current": reason is None, "not_current_because": reason,
+            "rows_applied": view.store.get_totals()["rows_applied"], "damage": view.store.damage or view.store.failure,
+        }
+        return answer(stats, headers=headers)
+
+    async def get_sessions(self, request: Request) -> Response:
+        """Answer with the live sessions."""
+        view, headers = await self._enter(request)
+        sessions = [
+            {"session_id": session.id, "task_id": session.task_id, "agent_id": session.agent_id,
+             "client_ip": session.client_ip, "source_uri": session.source_uri,
+             "last_activity": view.clock() - view.sessions.get_silence_s(session.id, now_s=view.clock()),
+             "created_at": session.created_at, "allow_concurrent_push": True,
+             "session_timeout_seconds": session.timeout_s, "role": session.role.value,
+             "can_snapshot": session.role is Role.LEADER, "can_audit": session.role is Role.LEADER,
+             "can_realtime": session.can_realtime, "can_send": True}
+            for session in view.sessions.get_all()
+        ]
+        return answer({"view_id": view.name, "active_sessions": sessions, "count": len(sessions)}, headers=headers)
+
+    async def get_jobs(self, request: Request) -> Response:
+        """Answer with the on-demand scans."""
+        view, headers = await self._enter(request)
+        return answer({"jobs": [describe(job, view.name) for job in view.jobs.get_all()]}, headers=headers)
+
+    async def get_job(self, request: Request) -> Response:
+        """Answer with one on-demand scan."""
+        view, headers = await self._enter(request)
+        job = view.jobs.get(request.path_params["job_id"])
+        if job is None:
+            raise RequestRefused(404, f"Agent job {request.path_params['job_id']!r:.100} not found")
+        return answer(describe(job, view.name), headers=headers)
+
+
+def _parse_path(request: Request) -> list[bytes]:
+    raw, text = request.query_params.get("raw"), request.query_params.get("path", "/")
+    try:
+        if raw is not None:
+            return split_path(decode_raw(raw))
+        if not text.startswith("/"):
+            raise BadPath("path must begin with /")
+        return split_path(normalise_text(text))
+    except BadPath as err:
+        raise RequestRefused(422, str(err)) from err
+
+
+def _parse_flag(request: Request, name: str, *, default: bool) -> bool:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise RequestRefused(422, f"{name}={text!r:.40} is neither true nor false")
+
+
+def _parse_depth(request: Request) -> int | None:
+    text = request.query_params.get("max_depth")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise RequestRefused(422, f"max_depth={text!r:.40} is not a number from 0 up")
+    return int(text)
+
+
+def _parse_sync(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError as err:
+        raise RequestRefused(422, f"sync={text!r:.40} is not a number of seconds") from err
+    if not math.isfinite(seconds) or not 0 < seconds <= _MAX_SYNC_S:
+        raise RequestRefused(422, f"sync={text!r:.40} is not above 0 and at most {_MAX_SYNC_S:g}")
+    return seconds
