@@ -352,7 +352,7 @@ class Arbiter:
         try:
             way = split_path(item.path)
         except BadPath as err:
-            self._refuse(item.path, [b""], str(err), applied)
+            applied.refused.append(Refused(item.path, str(err)))
             return
         directory = self.resolve(way, seen)
         if directory is not None:

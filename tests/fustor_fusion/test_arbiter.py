@@ -1,0 +1,398 @@
+import stat
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from fustor_event_model import DeleteEvent, FsItem, FsPath, FsRow, Listed, MessageSource, UpdateEvent
+from fustor_fusion.arbiter import Applied, Arbiter
+from fustor_fusion.queries import count_again
+from fustor_fusion.schema import open_database
+from fustor_fusion.tree import Tree
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+RT, SNAP = MessageSource.REALTIME, MessageSource.SNAPSHOT
+DIR, FILE = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644
+
+
+class View:
+    """A database with an arbiter, without threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.db, _ = open_database(folder / "view.db")
+        self.tree = Tree(self.db)
+        self.arbiter = Arbiter(self.tree)
+
+    def apply(self, *items: FsItem, owner: int = 1, ordered: bool = True, careful: bool = False) -> Applied:
+        self.db.execute("BEGIN")
+        applied = self.arbiter.apply(items, owner=owner, ordered=ordered, careful=careful)
+        self.tree.save()
+        self.db.execute("COMMIT")
+        return applied
+
+    def dump(self, *columns: str) -> dict[bytes, object]:
+        """Return all paths but the root and placeholders, with some columns."""
+        found: dict[bytes, object] = {}
+        chosen = ", ".join(columns or ("inode",))
+
+        def walk(parent: int, above: bytes) -> None:
+            for name, id_, flags, *values in self.db.execute(
+                f"SELECT name, id, flags, {chosen} FROM nodes WHERE parent=? ORDER BY name", (parent,)
+            ).fetchall():
+                if not flags & 2:
+                    found[above + name] = values[0] if len(values) == 1 else tuple(values)
+                if id_ is not None:
+                    walk(id_, above + name + b"/")
+
+        walk(1, b"/")
+        return found
+
+    def check_counts(self) -> None:
+        counts = self.tree.counts
+        assert (counts.files, counts.directories, counts.bytes) == count_again(self.db)
+
+
+@pytest.fixture
+def view(tmp_path):
+    view = View(tmp_path)
+    yield view
+    view.check_counts()
+    view.db.close()
+
+
+def row(name: bytes, inode: int = 1, *, mode: int = FILE, size: int = 5, nlink: int = 1, atomic: bool = True,
+        mtime_ns: int = 10) -> FsRow:
+    return FsRow(name, size, mtime_ns, 0, mode, 0, 0, 1, inode, nlink, None, atomic)
+
+
+def folder(name: bytes, inode: int = 1) -> FsRow:
+    return row(name, inode, mode=DIR)
+
+
+def up(index: int, prefix: bytes, *rows: FsRow, source: MessageSource = RT) -> FsItem:
+    return UpdateEvent(index=index, message_source=source, event_schema="fs", table="files", rows=list(rows),
+                       prefix=prefix)
+
+
+def gone(index: int, *paths: bytes, source: MessageSource = RT) -> FsItem:
+    return DeleteEvent(index=index, message_source=source, event_schema="fs", table="files",
+                       rows=[FsPath(path) for path in paths])
+
+
+def listed(index: int, path: bytes, source: MessageSource = SNAP) -> FsItem:
+    return Listed(index=index, message_source=source, path=path)
+
+
+def test_rows_come_back_as_they_were_sent(view):
+    link = FsRow(b"l", 3, -5, 9, stat.S_IFLNK | 0o777, 1000, 1001, 8, 99, 1, b"to\xff")
+    view.apply(up(5, b"/", link, folder(b"d", 3), row(b"caf\xe9", 4)))
+    columns = ("size", "mtime_ns", "ctime_ns", "mode", "uid", "gid", "device", "inode", "nlink", "target", "idx")
+    assert view.dump(*columns)[b"/l"] == (3, -5, 9, stat.S_IFLNK | 0o777, 1000, 1001, 8, 99, 1, b"to\xff", 5)
+    assert set(view.dump()) == {b"/l", b"/d", b"/caf\xe9"}
+
+
+def test_an_older_row_of_any_lane_changes_nothing(view):
+    view.apply(up(10, b"/", row(b"a", 2)))
+    view.apply(up(9, b"/", row(b"a", 1), source=SNAP))
+    assert view.dump() == {b"/a": 2}
+
+
+def test_a_late_row_stays_buried_below_its_tombstone_and_a_newer_one_digs_it_out(view):
+    view.apply(up(5, b"/", row(b"a")))
+    view.apply(gone(10, b"/a"), up(9, b"/", row(b"a"), source=SNAP))
+    assert view.dump() == {}
+    view.apply(up(11, b"/", row(b"a", 3)))
+    assert view.dump() == {b"/a": 3}
+
+
+def test_a_deletion_takes_the_subtree_with_it_but_not_what_was_seen_later(view):
+    view.apply(up(5, b"/", folder(b"d")), up(5, b"/d/", row(b"old"), folder(b"s")), up(5, b"/d/s/", row(b"x")),
+               up(12, b"/d/s/", row(b"new", 9)))
+    view.apply(gone(10, b"/d"))
+    assert view.dump() == {b"/d/s/new": 9}
+    view.apply(up(9, b"/d/s/", row(b"late")), up(13, b"/", folder(b"d", 4)), up(13, b"/d/", folder(b"s", 5)))
+    assert view.dump() == {b"/d": 4, b"/d/s": 5, b"/d/s/new": 9}
+
+
+def test_an_older_deletion_still_removes_what_is_older_below_a_newer_directory(view):
+    view.apply(up(5, b"/d/", row(b"x")), up(20, b"/", folder(b"d", 7)))
+    view.apply(gone(10, b"/d"))
+    assert view.dump() == {b"/d": 7}
+    view.apply(up(9, b"/d/", row(b"late")))
+    assert view.dump() == {b"/d": 7}
+
+
+def test_a_listing_removes_the_children_that_it_did_not_name(view):
+    view.apply(up(5, b"/", folder(b"d", 1), row(b"a"), row(b"b")), up(5, b"/d/", row(b"x")))
+    view.apply(up(10, b"/", row(b"b", 8), source=SNAP), listed(10, b"/"))
+    assert view.dump() == {b"/b": 8}
+    view.apply(up(9, b"/d/", row(b"x")), up(9, b"/", row(b"a")))
+    assert view.dump() == {b"/b": 8}
+    view.apply(up(10, b"/", row(b"a", 2)))
+    assert view.dump() == {b"/a": 2, b"/b": 8}
+
+
+def test_a_listing_of_a_fresh_directory_removes_what_came_before_its_index(view):
+    view.apply(up(1, b"/", folder(b"d"), source=SNAP), up(2, b"/d/", row(b"old"), source=SNAP),
+               up(7, b"/d/", row(b"new", 6), source=SNAP), listed(5, b"/d"))
+    assert view.dump() == {b"/d": 1, b"/d/new": 6}
+
+
+def test_rows_of_unknown_parents_make_a_way_that_is_no_node_of_its_own(view):
+    view.apply(up(5, b"/a/b/c/", row(b"f", 3)))
+    assert view.dump() == {b"/a/b/c/f": 3}
+    view.apply(up(1, b"/a/", folder(b"b", 9)))
+    assert view.dump() == {b"/a/b": 9, b"/a/b/c/f": 3}
+
+
+def test_rows_below_a_gone_ancestor_are_dropped_unless_they_are_newer(view):
+    view.apply(up(5, b"/", folder(b"a")), gone(10, b"/a"))
+    view.apply(up(9, b"/a/b/", row(b"x")))
+    assert view.dump() == {}
+    view.apply(up(11, b"/a/b/", row(b"x")))
+    assert view.dump() == {b"/a/b/x": 1}
+    view.apply(up(9, b"/a/b/", row(b"y")))
+    assert view.dump() == {b"/a/b/x": 1}
+
+
+def test_a_file_on_the_way_yields_to_a_newer_row_below_it_and_stops_an_older_one(view):
+    view.apply(up(10, b"/", row(b"a", 4)))
+    view.apply(up(9, b"/a/", row(b"x")))
+    assert view.dump() == {b"/a": 4}
+    view.apply(up(11, b"/a/", row(b"x")))
+    assert view.dump() == {b"/a/x": 1}
+
+
+def test_a_file_replaces_a_directory_with_its_subtree_and_the_other_way_round(view):
+    view.apply(up(5, b"/", folder(b"a")), up(5, b"/a/", row(b"x"), folder(b"s")), up(5, b"/a/s/", row(b"y")))
+    view.apply(up(10, b"/", row(b"a", 8)))
+    assert view.dump() == {b"/a": 8}
+    view.apply(up(15, b"/", folder(b"a", 9)), up(9, b"/a/", row(b"x")))
+    assert view.dump() == {b"/a": 9}
+
+
+def test_another_identity_empties_a_directory_of_what_is_older(view):
+    view.apply(up(5, b"/", folder(b"a", 1)), up(5, b"/a/", row(b"x")), up(12, b"/a/", row(b"new", 6)))
+    view.apply(up(10, b"/", folder(b"a", 2)))
+    assert view.dump() == {b"/a": 2, b"/a/new": 6}
+    view.apply(up(8, b"/a/", row(b"x")))
+    assert view.dump() == {b"/a": 2, b"/a/new": 6}
+
+
+def test_the_root_can_be_updated_and_never_deleted(view):
+    view.apply(up(5, b"/", row(b"", 77, mode=DIR)), up(5, b"/", row(b"a")), gone(9, b"/"))
+    assert view.dump() == {b"/a": 1}
+    assert view.db.execute("SELECT inode, flags FROM nodes WHERE parent=0").fetchall() == [(77, 4)]
+    view.apply(up(6, b"/", row(b"", 78)))  # a file cannot be the root
+    assert view.db.execute("SELECT inode FROM nodes WHERE parent=0").fetchall() == [(77,)]
+
+
+def test_names_of_a_known_directory_that_come_again_are_merged_not_doubled(view):
+    view.apply(up(5, b"/", *[row(b"f%d" % n, n) for n in range(300)], source=SNAP))
+    view.apply(up(6, b"/", *[row(b"f%d" % n, 1000 + n, size=6) for n in range(250, 400)], source=SNAP))
+    dump = view.dump()
+    assert len(dump) == 400
+    assert (dump[b"/f249"], dump[b"/f250"], dump[b"/f399"]) == (249, 1250, 1399)
+
+
+def test_the_same_name_twice_in_one_batch_is_settled_by_the_index(view):
+    view.apply(up(6, b"/", row(b"a", 6), row(b"b", 6), source=SNAP), up(5, b"/", row(b"a", 5), row(b"c"), source=SNAP))
+    assert view.dump() == {b"/a": 6, b"/b": 6, b"/c": 1}
+
+
+def test_rows_that_no_tree_can_hold_are_refused_by_themselves(view):
+    applied = view.apply(up(5, b"/", row(b".."), row(b"ok"), row(b"x\0y"), row(b"a//b")), up(5, b"rel", row(b"x")),
+                         gone(6, b"/../etc"), listed(7, b"no"))
+    assert view.dump() == {b"/ok": 1}
+    assert [refused.path for refused in applied.refused] == [b"/..", b"/x\0y", b"/a//b", b"relx", b"/../etc", b"no"]
+    assert applied.rows == 1
+
+
+def test_unsigned_inodes_survive_and_numbers_beyond_64_bits_are_refused(view):
+    item = up(5, b"/", row(b"a", (1 << 64) - 2), row(b"b", size=1 << 63))
+    view.db.execute("BEGIN")
+    with pytest.raises(OverflowError):
+        view.arbiter.apply([item], owner=1)
+    view.db.execute("ROLLBACK")
+    view.tree.forget(view.tree.copy_counts().__class__())
+    view.arbiter.forget()
+    applied = view.apply(item, careful=True)
+    assert [refused.path for refused in applied.refused] == [b"/b"]
+    assert view.dump() == {b"/a": -2}
+
+
+def test_a_file_being_written_is_suspect_until_closed(view):
+    view.apply(up(5, b"/", row(b"a", atomic=False)))
+    assert view.dump("flags & 1") == {b"/a": 1}
+    view.apply(up(6, b"/", row(b"a")))
+    assert view.dump("flags & 1") == {b"/a": 0}
+
+
+def test_a_realtime_row_speaks_for_all_names_of_its_inode(view):
+    view.apply(up(5, b"/", row(b"a", 7, nlink=2), row(b"b", 7, nlink=2), row(b"c", 8)))
+    view.apply(up(6, b"/", row(b"a", 7, nlink=2, size=50, mtime_ns=60)))
+    assert view.dump("size", "mtime_ns") == {b"/a": (50, 60), b"/b": (50, 60), b"/c": (5, 10)}
+
+
+def test_a_new_name_of_an_inode_raises_the_link_count_of_its_old_one(view):
+    view.apply(up(5, b"/", row(b"a", 7)))
+    view.apply(up(6, b"/", row(b"b", 7, nlink=2)))
+    assert view.dump("nlink") == {b"/a": 2, b"/b": 2}
+
+
+def test_without_an_index_a_deletion_and_a_new_row_in_order_leave_the_row(view):
+    view.apply(up(1, b"", row(b"/a")), gone(2, b"/a"), up(3, b"", row(b"/a", 5)), ordered=False)
+    assert view.dump() == {b"/a": 5}
+
+
+def test_a_deep_tree_is_removed_without_recursion(view):
+    path = b"/" + b"/".join(b"d" for _ in range(3000)) + b"/"
+    view.apply(up(5, path, row(b"f")))
+    view.apply(gone(6, b"/d"))
+    assert view.db.execute("SELECT count(*) FROM nodes").fetchall() == [(1,)]
+
+
+# -- random interleavings against a model ---------------------------------------------------
+
+
+class Node(NamedTuple):
+    inode: int
+    directory: bool
+
+
+class Model:
+    """A tree that changes, and an observer that says what it sees, each look with its index."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[tuple[bytes, ...], Node] = {}
+        self.index = 0
+        self.inode = 0
+        self.realtime: list[FsItem] = []
+        self.snapshot: list[FsItem] = []
+
+    def stamp(self) -> int:
+        self.index += 1
+        return self.index
+
+    def make(self, way: tuple[bytes, ...], directory: bool) -> None:
+        """Create a node, or replace the one of the same name."""
+        if way[:-1] and not self.nodes.get(way[:-1], Node(0, False)).directory:
+            return
+        if way in self.nodes:
+            self.remove(way)
+        self.inode += 1
+        self.nodes[way] = Node(self.inode, directory)
+        self.look(way)
+
+    def remove(self, way: tuple[bytes, ...]) -> None:
+        for other in [other for other in self.nodes if other[: len(way)] == way]:
+            del self.nodes[other]
+        self.look(way)
+
+    def move(self, way: tuple[bytes, ...], to: tuple[bytes, ...]) -> None:
+        if way not in self.nodes or to[: len(way)] == way or way[: len(to)] == to:
+            return
+        if to[:-1] and not self.nodes.get(to[:-1], Node(0, False)).directory:
+            return
+        if to in self.nodes:
+            self.remove(to)
+        for other in [other for other in self.nodes if other[: len(way)] == way]:
+            self.nodes[to + other[len(way):]] = self.nodes.pop(other)
+        self.look(way)
+        self.look(to)
+
+    def look(self, way: tuple[bytes, ...]) -> None:
+        """Observe one name on the realtime lane; a directory that appears is listed to the bottom."""
+        node = self.nodes.get(way)
+        path = b"/" + b"/".join(way)
+        if node is None:
+            self.realtime.append(gone(self.stamp(), path))
+            return
+        self.realtime.append(up(self.stamp(), path[: -len(way[-1])], self.describe(way)))
+        if node.directory:
+            self.realtime += self.list_below(way, RT)
+
+    def describe(self, way: tuple[bytes, ...]) -> FsRow:
+        node = self.nodes[way]
+        return row(way[-1], node.inode, mode=DIR if node.directory else FILE, size=node.inode)
+
+    def list_below(self, way: tuple[bytes, ...], source: MessageSource) -> list[FsItem]:
+        path = b"/" + b"/".join(way)
+        index = self.stamp()
+        children = sorted(other for other in self.nodes if other[:-1] == way)
+        items: list[FsItem] = []
+        if children:
+            rows = [self.describe(child) for child in children]
+            items.append(up(index, path if path == b"/" else path + b"/", *rows, source=source))
+        items.append(listed(index, path, source))
+        for child in children:
+            if self.nodes[child].directory:
+                items += self.list_below(child, source)
+        return items
+
+    def expect(self) -> dict[bytes, object]:
+        return {b"/" + b"/".join(way): node.inode for way, node in self.nodes.items()}
+
+
+names = st.sampled_from([b"a", b"b", b"c"])
+ways = st.lists(names, min_size=1, max_size=4).map(tuple)
+changes = st.lists(st.one_of(
+    st.tuples(st.just("make"), ways, st.booleans()),
+    st.tuples(st.just("remove"), ways),
+    st.tuples(st.just("move"), ways, ways),
+    st.tuples(st.just("snapshot")),
+), min_size=1, max_size=25)
+
+
+def play(script: list[tuple[object, ...]]) -> Model:
+    model = Model()
+    for verb, *arguments in script:
+        if verb == "snapshot":
+            model.snapshot += model.list_below((), SNAP)
+        elif verb != "remove" or arguments[0] in model.nodes:
+            getattr(model, str(verb))(*arguments)
+    return model
+
+
+def deliver(items: list[FsItem], cuts: list[int]) -> tuple[dict[bytes, object], bool]:
+    with tempfile.TemporaryDirectory() as name:
+        view = View(Path(name))
+        at = 0
+        for cut in [*cuts, len(items)]:
+            view.apply(*items[at : at + cut])
+            at += cut
+        view.apply(*items[at:])
+        counts = view.tree.counts
+        right = (counts.files, counts.directories, counts.bytes) == count_again(view.db)
+        dump = view.dump()
+        view.db.close()
+    return dump, right
+
+
+@settings(max_examples=150, deadline=None)
+@given(changes, st.lists(st.integers(1, 8), max_size=10))
+def test_realtime_alone_in_order_converges_to_the_tree(script, cuts):
+    model = play(script)
+    dump, counted = deliver(model.realtime, cuts)
+    assert dump == model.expect()
+    assert counted
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes, st.lists(st.integers(1, 8), max_size=10), st.data())
+def test_lanes_in_any_order_with_duplicates_converge_to_the_tree(script, cuts, data):
+    model = play(script)
+    model.snapshot += model.list_below((), SNAP)
+    lanes = [list(model.realtime), list(model.snapshot)]
+    delivered: list[FsItem] = []
+    while lanes[0] or lanes[1]:
+        lane = lanes[0] if not lanes[1] or (lanes[0] and data.draw(st.booleans())) else lanes[1]
+        count = data.draw(st.integers(1, 6))
+        delivered += lane[:count]
+        del lane[:count]
+        if delivered and data.draw(st.integers(0, 3)) == 0:
+            delivered.append(data.draw(st.sampled_from(delivered)))
+    dump, counted = deliver(delivered, cuts)
+    assert dump == model.expect()
+    assert counted

@@ -1,0 +1,104 @@
+import stat
+
+import pytest
+from fustor_event_model import FsRow
+from fustor_fusion.rules import (
+    PLACEHOLDER,
+    REALTIME,
+    SUSPECT,
+    Seen,
+    Stored,
+    Verdict,
+    deletes,
+    is_buried,
+    judge_row,
+    next_flags,
+)
+
+DIR = stat.S_IFDIR | 0o755
+FILE = stat.S_IFREG | 0o644
+
+
+def stored(idx: int, *, owner: int = 1, flags: int = 0, mode: int = FILE, mtime_ns: int = 100, inode: int = 7) -> Stored:
+    return Stored(b"n", idx, owner, flags, 3 if stat.S_ISDIR(mode) else None, 0, 10, mtime_ns, 0, mode, 1, inode, 1)
+
+
+def row(*, mode: int = FILE, mtime_ns: int = 100, inode: int = 7, size: int = 10, atomic: bool = True) -> FsRow:
+    return FsRow(b"n", size, mtime_ns, 0, mode, 0, 0, 1, inode, 1, None, atomic)
+
+
+def seen(idx: int, *, owner: int = 1, realtime: bool = False, ordered: bool = True) -> Seen:
+    return Seen(idx, owner, realtime, ordered)
+
+
+@pytest.mark.parametrize(("index", "verdict"), [(9, Verdict.DROP), (10, Verdict.UPDATE), (11, Verdict.UPDATE)])
+@pytest.mark.parametrize("realtime", [True, False])
+def test_of_one_agent_the_higher_index_wins_whatever_the_lane_and_mtime(index, verdict, realtime):
+    assert judge_row(stored(10, mtime_ns=999), row(mtime_ns=1), seen(index, realtime=realtime)) is verdict
+
+
+def test_a_scan_of_another_agent_yields_to_realtime_of_the_same_mtime_but_confirms_the_node():
+    old = stored(10, owner=2, flags=REALTIME)
+    assert judge_row(old, row(), seen(11)) is Verdict.CONFIRM
+    assert judge_row(old, row(), seen(9)) is Verdict.DROP
+    assert judge_row(old, row(mtime_ns=101), seen(11)) is Verdict.UPDATE
+
+
+def test_realtime_of_another_agent_wins():
+    assert judge_row(stored(10, owner=2), row(mtime_ns=1), seen(3, realtime=True)) is Verdict.UPDATE
+
+
+def test_between_scans_of_different_agents_the_mtime_decides_and_then_the_later_arrival():
+    assert judge_row(stored(10, owner=2), row(mtime_ns=99), seen(11)) is Verdict.CONFIRM
+    assert judge_row(stored(10, owner=2), row(mtime_ns=100), seen(9)) is Verdict.UPDATE
+
+
+def test_another_identity_with_a_higher_index_is_another_directory():
+    old = stored(10, mode=DIR)
+    assert judge_row(old, row(mode=DIR, inode=8), seen(11)) is Verdict.NEW_IDENTITY
+    assert judge_row(old, row(mode=DIR, inode=8), seen(10)) is Verdict.UPDATE
+    assert judge_row(old, row(mode=DIR), seen(11)) is Verdict.UPDATE
+
+
+def test_a_placeholder_has_no_identity_to_lose():
+    assert judge_row(stored(10, mode=DIR, flags=PLACEHOLDER), row(mode=DIR, inode=8), seen(11)) is Verdict.UPDATE
+
+
+def test_a_change_of_type_is_told_apart():
+    assert judge_row(stored(10, mode=DIR), row(), seen(11)) is Verdict.FILE_OVER_DIRECTORY
+    assert judge_row(stored(10), row(mode=DIR), seen(11)) is Verdict.DIRECTORY_OVER_FILE
+
+
+@pytest.mark.parametrize(("tombstone", "floor", "buried"), [
+    (None, 10, False), (None, 11, True), (10, 0, False), (11, 0, True), (5, 11, True), (None, 0, False)])
+def test_a_row_below_a_tombstone_or_a_listing_is_buried(tombstone, floor, buried):
+    assert is_buried(tombstone, floor, row(), seen(10)) is buried
+
+
+def test_without_an_index_realtime_is_never_buried_and_a_scan_needs_a_later_mtime():
+    assert not is_buried(50, 0, row(mtime_ns=1), seen(60, realtime=True, ordered=False))
+    assert is_buried(50, 0, row(mtime_ns=50), seen(60, ordered=False))
+    assert not is_buried(50, 0, row(mtime_ns=51), seen(60, ordered=False))
+
+
+def test_an_absence_removes_what_was_seen_at_or_before_it():
+    assert deletes(stored(10), seen(10, realtime=True))
+    assert not deletes(stored(10), seen(9, realtime=True))
+    assert deletes(stored(10, owner=2), seen(9, realtime=True))
+    assert not deletes(stored(10, owner=2, flags=REALTIME), seen(9, realtime=True))
+
+
+def test_a_file_is_suspect_until_it_is_seen_closed():
+    assert next_flags(None, row(atomic=False), seen(1, realtime=True)) == SUSPECT | REALTIME
+    assert next_flags(stored(1, flags=SUSPECT | REALTIME), row(), seen(2, realtime=True)) == REALTIME
+
+
+def test_a_scan_clears_the_suspicion_only_of_an_unchanged_file():
+    old = stored(1, flags=SUSPECT)
+    assert next_flags(old, row(), seen(2)) == 0
+    assert next_flags(old, row(size=11), seen(2)) == SUSPECT
+    assert next_flags(old, row(mtime_ns=101), seen(2)) == SUSPECT
+
+
+def test_a_directory_is_never_suspect():
+    assert next_flags(None, row(mode=DIR, atomic=False), seen(1, realtime=True)) == REALTIME
