@@ -11,6 +11,7 @@ from fustor_supervisor.errors import (
     RequestTimedOut,
     SupervisorError,
     UnknownWorker,
+    WrongThread,
 )
 from fustor_supervisor.exitcodes import ExitCode, leave
 from fustor_supervisor.loop import Supervisor
@@ -53,6 +54,7 @@ __all__ = [
     "WorkerSpec",
     "WorkerState",
     "WorkerStatus",
+    "WrongThread",
     "advance",
     "encode_frame",
     "is_stuck",

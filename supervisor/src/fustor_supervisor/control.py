@@ -43,10 +43,15 @@ class ControlThread:
         self._runtime = runtime
         self._decoder = FrameDecoder(MAX_CONTROL_FRAME_BYTES)
         self._descriptors: deque[socket.socket] = deque()
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
         """Start the thread; it ends with the process."""
-        threading.Thread(target=self._run, name="control", daemon=True).start()
+        self._thread.start()
+
+    def is_current(self) -> bool:
+        """Tell whether the caller runs in this thread."""
+        return threading.current_thread() is self._thread
 
     def _run(self) -> None:
         try:

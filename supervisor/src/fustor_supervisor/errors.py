@@ -6,6 +6,7 @@ The errors of the supervisor, grouped by what the caller does next.
     ├── FrameTooLong       the stream is unusable: drop the link
     ├── IllegalTransition  a bug of the caller: the state table has no such move
     ├── ForkRefused        a bug of the caller: a thread runs in the process that forks
+    ├── WrongThread        a bug of the caller: the call would wait for its own thread
     ├── QueueFull          the worker does not read its control link: it counts as stuck
     ├── InvalidPlan        correct the workers and links; nothing was changed
     ├── UnknownWorker      correct the name; nothing was changed
@@ -31,6 +32,10 @@ class IllegalTransition(SupervisorError):
 
 class ForkRefused(SupervisorError):
     """The process has more than one thread and must not fork."""
+
+
+class WrongThread(SupervisorError):
+    """The control thread must not wait for what only it can bring."""
 
 
 class QueueFull(SupervisorError):

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 from fustor_supervisor.channel import Channel
 from fustor_supervisor.control import ControlThread
-from fustor_supervisor.errors import LinkClosed, RequestTimedOut
+from fustor_supervisor.errors import LinkClosed, RequestTimedOut, WrongThread
 from fustor_supervisor.exitcodes import ExitCode, leave
 from fustor_supervisor.messages import (
     Answer,
@@ -122,11 +122,12 @@ class Runtime:
         """
         Ask the supervisor's program to do something and wait for the answer.
 
-        Not to be called from a callback of this object: the answer comes through its thread.
-
         Raises:
             RequestTimedOut: No answer in time; it may still be done.
+            WrongThread: Called from a callback of this object, through whose thread the answer comes.
         """
+        if self._control.is_current():
+            raise WrongThread("a callback must not wait for an answer; ask from a thread of your own")
         waiter = _Waiter()
         request_id = next(self._request_ids)
         self._waiting[request_id] = waiter

@@ -1,5 +1,6 @@
 """For tests of programs that use the supervisor."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +46,11 @@ def is_process_gone(pid: int) -> bool:
         return True
 
 
-def count_descriptors() -> int:
-    """Count the open descriptors of this process."""
-    return len(os.listdir("/proc/self/fd"))
+def list_descriptors() -> set[int]:
+    """Return the open descriptors of this process."""
+    found = set()
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the one by which they were listed
+            os.fstat(number)
+            found.add(number)
+    return found
