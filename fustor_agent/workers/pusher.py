@@ -394,11 +394,12 @@ class PusherWorker:
                 self._changed.wait(left)
 
     def _wait_after(self, error: str, failures: int, backoff: Backoff, at_least_s: float | None = None) -> None:
-        with self._changed:
-            self._error = error
-        self._report()
         delay_s = max(next_delay(failures, backoff, random.random), at_least_s or 0.0)
-        _log.warning("receiver unavailable retry_in_s=%.2f reason=%s", delay_s, error)
+        if failures > 1:  # the first may be no more than a receiver that starts beside us
+            with self._changed:
+                self._error = error
+            _log.warning("receiver unavailable retry_in_s=%.2f reason=%s", delay_s, error)
+        self._report()
         self._sleep(delay_s)
 
     def _is_report_due(self) -> bool:

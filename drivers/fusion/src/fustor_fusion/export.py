@@ -22,7 +22,12 @@ _CHILDREN = (
 
 
 class ExportRow(msgspec.Struct, gc=False, frozen=True):
-    """One line of an export; `target` stands in lines of symbolic links only, `raw` if the path is not UTF-8."""
+    """
+    One line of an export.
+
+    `target` stands in lines of symbolic links only; `raw` and `target_raw` hold the exact
+    bytes, base64, of a path or target that is not UTF-8.
+    """
 
     path: str
     type: str
@@ -38,6 +43,7 @@ class ExportRow(msgspec.Struct, gc=False, frozen=True):
     suspect: bool = False
     blind_spot: bool = False
     raw: str | msgspec.UnsetType = msgspec.UNSET
+    target_raw: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def export(db: apsw.Connection) -> Iterator[bytes]:
@@ -84,9 +90,11 @@ def _join(above: str, raw_above: bytes | None, name: bytes) -> tuple[str, bytes 
 def _describe(path: str, raw_path: bytes | None, columns: _Columns) -> ExportRow:
     _, _, mode, size, mtime_ns, ctime_ns, uid, gid, inode, nlink, target, flags = columns
     kind = _TYPES.get(stat.S_IFMT(mode), "other")
+    target_text, target_raw = to_text(target or b"") if kind == "symlink" else (msgspec.UNSET, None)
     return ExportRow(
         path, kind, size, mtime_ns, ctime_ns, mode, uid, gid, inode & _UINT64, nlink,
-        to_text(target or b"")[0] if kind == "symlink" else msgspec.UNSET,
+        target_text,
         bool(flags & SUSPECT), False,
         msgspec.UNSET if raw_path is None else (to_text(raw_path)[1] or msgspec.UNSET),
+        target_raw or msgspec.UNSET,
     )
