@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fustor_event_model import DeleteEvent, FsItem, FsPath, FsRow, Listed, MessageSource, UpdateEvent
 from fustor_fusion.arbiter import Applied, Arbiter
 from fustor_fusion.queries import count_again
+from fustor_fusion.removal import purge
 from fustor_fusion.schema import open_database
 from fustor_fusion.tree import Tree
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 RT, SNAP = MessageSource.REALTIME, MessageSource.SNAPSHOT
 DIR, FILE = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644
@@ -113,6 +115,41 @@ def test_a_deletion_takes_the_subtree_with_it_but_not_what_was_seen_later(view):
     assert view.dump() == {b"/d/s/new": 9}
     view.apply(up(9, b"/d/s/", row(b"late")), up(13, b"/", folder(b"d", 4)), up(13, b"/d/", folder(b"s", 5)))
     assert view.dump() == {b"/d": 4, b"/d/s": 5, b"/d/s/new": 9}
+
+
+def test_an_absence_below_unknown_parents_is_remembered(view):
+    view.apply(gone(10, b"/a/b/x"))
+    view.apply(up(9, b"/a/b/", row(b"x"), row(b"y")))
+    assert view.dump() == {b"/a/b/y": 1}
+
+
+def test_a_directory_seen_after_its_parent_was_gone_survives(view):
+    view.apply(up(5, b"/", folder(b"d")), up(12, b"/d/", folder(b"s", 9)))
+    view.apply(gone(10, b"/d"))
+    assert view.dump() == {b"/d/s": 9}
+
+
+def test_a_directory_listed_after_its_parent_was_gone_keeps_that_listing(view):
+    view.apply(up(5, b"/", folder(b"d")), up(5, b"/d/", folder(b"s")), listed(12, b"/d/s"))
+    view.apply(gone(10, b"/d"))
+    view.apply(up(11, b"/d/s/", row(b"x")))
+    assert view.dump() == {}
+
+
+def test_a_tombstone_outlives_the_older_deletion_of_its_directory(view):
+    view.apply(up(5, b"/", folder(b"d")), gone(15, b"/d/x"), gone(10, b"/d"))
+    view.apply(up(12, b"/d/", row(b"x"), row(b"y", 4)))
+    assert view.dump() == {b"/d/y": 4}
+
+
+def test_old_tombstones_are_forgotten_with_the_placeholders_that_lead_nowhere(view):
+    view.apply(gone(10, b"/a/b/x"), gone(30, b"/y"), up(40, b"/", row(b"z")))
+    view.db.execute("BEGIN")
+    while purge(view.tree, 1, 20) or view.db.execute("SELECT 1 FROM nodes WHERE name=x'61'").fetchall():
+        pass
+    view.db.execute("COMMIT")
+    assert view.db.execute("SELECT name FROM tombstones").fetchall() == [(b"y",)]
+    assert view.dump() == {b"/z": 1}
 
 
 def test_an_older_deletion_still_removes_what_is_older_below_a_newer_directory(view):
@@ -337,21 +374,31 @@ class Model:
 
 names = st.sampled_from([b"a", b"b", b"c"])
 ways = st.lists(names, min_size=1, max_size=4).map(tuple)
-changes = st.lists(st.one_of(
+seen_changes = [
     st.tuples(st.just("make"), ways, st.booleans()),
     st.tuples(st.just("remove"), ways),
     st.tuples(st.just("move"), ways, ways),
     st.tuples(st.just("snapshot")),
-), min_size=1, max_size=25)
+]
+scripts = st.lists(st.one_of(*seen_changes), min_size=1, max_size=25)
+# "unseen": what follows happens while nobody looks, until the next snapshot.
+scripts_with_gaps = st.lists(st.one_of(*seen_changes, st.tuples(st.just("unseen"))), min_size=1, max_size=25)
+cuttings = st.lists(st.integers(1, 8), max_size=10)
 
 
 def play(script: list[tuple[object, ...]]) -> Model:
     model = Model()
+    blind_since: int | None = None
     for verb, *arguments in script:
-        if verb == "snapshot":
+        if verb == "unseen":
+            blind_since = len(model.realtime) if blind_since is None else blind_since
+        elif verb == "snapshot":
             model.snapshot += model.list_below((), SNAP)
+            blind_since = None
         elif verb != "remove" or arguments[0] in model.nodes:
             getattr(model, str(verb))(*arguments)
+            if blind_since is not None:
+                del model.realtime[blind_since:]
     return model
 
 
@@ -362,7 +409,6 @@ def deliver(items: list[FsItem], cuts: list[int]) -> tuple[dict[bytes, object], 
         for cut in [*cuts, len(items)]:
             view.apply(*items[at : at + cut])
             at += cut
-        view.apply(*items[at:])
         counts = view.tree.counts
         right = (counts.files, counts.directories, counts.bytes) == count_again(view.db)
         dump = view.dump()
@@ -370,8 +416,23 @@ def deliver(items: list[FsItem], cuts: list[int]) -> tuple[dict[bytes, object], 
     return dump, right
 
 
+def interleave(data: st.DataObject, *lanes: list[FsItem]) -> list[FsItem]:
+    """Mix lanes, keeping the order within each, and repeat some items."""
+    left = [list(lane) for lane in lanes if lane]
+    delivered: list[FsItem] = []
+    while left:
+        lane = data.draw(st.sampled_from(left))
+        count = data.draw(st.integers(1, 6))
+        delivered += lane[:count]
+        del lane[:count]
+        left = [lane for lane in left if lane]
+        if data.draw(st.integers(0, 3)) == 0:
+            delivered.append(data.draw(st.sampled_from(delivered)))
+    return delivered
+
+
 @settings(max_examples=150, deadline=None)
-@given(changes, st.lists(st.integers(1, 8), max_size=10))
+@given(scripts, cuttings)
 def test_realtime_alone_in_order_converges_to_the_tree(script, cuts):
     model = play(script)
     dump, counted = deliver(model.realtime, cuts)
@@ -379,20 +440,20 @@ def test_realtime_alone_in_order_converges_to_the_tree(script, cuts):
     assert counted
 
 
-@settings(max_examples=300, deadline=None)
-@given(changes, st.lists(st.integers(1, 8), max_size=10), st.data())
+@settings(max_examples=200, deadline=None)
+@given(scripts, cuttings, st.data())
 def test_lanes_in_any_order_with_duplicates_converge_to_the_tree(script, cuts, data):
     model = play(script)
+    dump, counted = deliver(interleave(data, model.realtime, model.snapshot), cuts)
+    assert dump == model.expect()
+    assert counted
+
+
+@settings(max_examples=200, deadline=None)
+@given(scripts_with_gaps, cuttings, st.data())
+def test_a_last_complete_listing_mends_what_nobody_saw(script, cuts, data):
+    model = play(script)
     model.snapshot += model.list_below((), SNAP)
-    lanes = [list(model.realtime), list(model.snapshot)]
-    delivered: list[FsItem] = []
-    while lanes[0] or lanes[1]:
-        lane = lanes[0] if not lanes[1] or (lanes[0] and data.draw(st.booleans())) else lanes[1]
-        count = data.draw(st.integers(1, 6))
-        delivered += lane[:count]
-        del lane[:count]
-        if delivered and data.draw(st.integers(0, 3)) == 0:
-            delivered.append(data.draw(st.sampled_from(delivered)))
-    dump, counted = deliver(delivered, cuts)
+    dump, counted = deliver(interleave(data, model.realtime, model.snapshot), cuts)
     assert dump == model.expect()
     assert counted

@@ -1,6 +1,7 @@
 import stat
 
 import pytest
+
 from fustor_event_model import FsRow
 from fustor_fusion.rules import (
     PLACEHOLDER,
@@ -19,7 +20,8 @@ DIR = stat.S_IFDIR | 0o755
 FILE = stat.S_IFREG | 0o644
 
 
-def stored(idx: int, *, owner: int = 1, flags: int = 0, mode: int = FILE, mtime_ns: int = 100, inode: int = 7) -> Stored:
+def stored(idx: int, *, owner: int = 1, flags: int = 0, mode: int = FILE, mtime_ns: int = 100,
+           inode: int = 7) -> Stored:
     return Stored(b"n", idx, owner, flags, 3 if stat.S_ISDIR(mode) else None, 0, 10, mtime_ns, 0, mode, 1, inode, 1)
 
 

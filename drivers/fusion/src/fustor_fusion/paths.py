@@ -25,11 +25,11 @@ def split_path(path: bytes) -> list[bytes]:
     Raises:
         BadPath: Not absolute, or it holds an empty name, `.`, `..` or a NUL.
     """
+    if path == ROOT:
+        return []
     if not path.startswith(b"/"):
         raise BadPath("the path does not begin with /")
     inner = path[1:-1] if path.endswith(b"/") else path[1:]
-    if not inner:
-        return []
     names = inner.split(b"/")
     if b"\0" in inner or not _MISPLACED.isdisjoint(names):
         raise BadPath("the path holds an empty name, '.', '..' or a NUL")
