@@ -34,6 +34,8 @@ class Reporter:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
+        # The command waits for the pipe's end: a worker that kept it open would keep it waiting.
+        os.register_at_fork(after_in_child=self._close)
 
     def send(self, report: Report) -> None:
         """Tell how the start went; only the first report counts, the command has gone then."""
@@ -44,6 +46,10 @@ class Reporter:
         except BrokenPipeError:
             pass  # The command was interrupted; the daemon was asked for and goes on.
         finally:
+            self._close()
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -75,6 +81,9 @@ def daemonize(log: Path) -> Reporter | Report:
     # Until the agent reads the configuration again on SIGHUP, an early one must not end it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _redirect(log)
+    # What else the command had open, and the shell before it, is not the daemon's to keep.
+    os.closerange(3, writing)
+    os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
     return Reporter(writing)
 
 

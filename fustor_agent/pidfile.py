@@ -28,21 +28,32 @@ class PidFile:
     """
     The lock of a running agent; whoever acquired it releases it.
 
+    Forked children do not have it: a descriptor left in a worker would hold the lock after
+    the agent is gone, and would make the worker look like the agent.
+
     Args:
         path: The file.
-        descriptor: Open and locked; close-on-exec, and to be closed in forked children.
+        descriptor: Open and locked.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
-        self.descriptor = descriptor
+        self.descriptor: int | None = descriptor
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
 
     def release(self) -> None:
-        """Remove the file and let go of the lock; once."""
+        """Remove the file and let go of the lock; does nothing when that was done."""
+        if self.descriptor is None:
+            return
         # Unlinked while it is still locked, so that nobody else's file can be removed.
-        with contextlib.suppress(FileNotFoundError):
+        if _is_same(self.path, self.descriptor):
             os.unlink(self.path)
-        os.close(self.descriptor)
+        self._forget()
 
 
 def acquire(path: Path) -> PidFile:

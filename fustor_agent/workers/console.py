@@ -71,6 +71,7 @@ def main(runtime: "Runtime", config: ConsoleSettings) -> None:
         uvicorn.Config(
             build_app(board, act=act, token=config.token, host=config.host),
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             ws="none",

@@ -18,6 +18,16 @@ print(flush=True)
 input()
 """
 
+# Ends without releasing the lock, and leaves a child that waits for its standard input.
+FORKER = """
+import os, sys, pathlib
+from fustor_agent import pidfile
+lock = pidfile.acquire(pathlib.Path(sys.argv[1]))
+if os.fork() == 0:
+    os.read(0, 1)
+os._exit(0)
+"""
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -101,7 +111,17 @@ def test_a_file_that_was_removed_under_the_holder_does_not_let_its_successors_co
     with open_holder(path) as holder:
         assert holder is not None
     second.release()
-    os.close(first.descriptor)
+    first.release()
+    first.release()
+
+
+def test_a_forked_child_does_not_hold_the_lock(path: Path) -> None:
+    # The program ends, its child does not: it waits for its standard input.
+    with subprocess.Popen([sys.executable, "-c", FORKER, path], stdin=subprocess.PIPE) as forker:
+        assert forker.wait(60) == 0
+        assert path.exists()
+        with open_holder(path) as holder:
+            assert holder is None
 
 
 def test_a_link_in_place_of_the_file_is_not_followed(path: Path, tmp_path: Path) -> None:

@@ -64,6 +64,32 @@ def test_a_daemon_has_no_terminal_no_old_folder_and_writes_to_the_log(tmp_path: 
     assert log.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_worker_that_lives_on_does_not_keep_the_command_waiting(tmp_path: Path) -> None:
+    fifo = tmp_path / "end"
+    os.mkfifo(fifo)
+    code = (
+        f"child = os.fork()\nif child == 0: open({str(fifo)!r}).read()\n"
+        "else: outcome.send(Report(code=0, out='ready')); os.waitpid(child, 0)"
+    )
+    assert start(tmp_path / "log", code) == [0, "ready", ""]
+    fifo.write_text("")
+
+
+def test_a_daemon_keeps_nothing_open_that_the_command_had(tmp_path: Path) -> None:
+    opened = open(tmp_path / "opened", "w")  # noqa: SIM115  # stays open over the start, on purpose
+    os.set_inheritable(opened.fileno(), True)
+    listing = (
+        "fds = [f'/proc/self/fd/{n}' for n in os.listdir('/proc/self/fd')]; "
+        "outcome.send(Report(code=0, out=json.dumps([os.readlink(fd) for fd in fds if os.path.lexists(fd)])))"
+    )
+    command = [sys.executable, "-c", START, str(tmp_path / "log"), listing]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, pass_fds=[opened.fileno()])
+    opened.close()
+    held = json.loads(json.loads(done.stdout)[1])
+    assert str(tmp_path / "log") in held
+    assert str(tmp_path / "opened") not in held
+
+
 def test_a_second_report_goes_nowhere(tmp_path: Path) -> None:
     code = "outcome.send(Report(code=0, out='first')); outcome.send(Report(code=1, out='second'))"
     assert start(tmp_path / "log", code) == [0, "first", ""]
