@@ -86,8 +86,9 @@ def apply_public(writer: Writer, careful: bool, *, items: Callable[[Callable[[],
 def _finish(writer: Writer, owner: Owner, items: list[FsItem], applied: Applied, *, session_id: str,
             leads: bool) -> None:
     writer.rows_applied += applied.rows
-    if items and items[-1].index > owner.newest:
-        owner.newest = min(items[-1].index, (1 << 63) - 1)
+    newest = min(max((item.index for item in items), default=0), (1 << 63) - 1)
+    if newest > owner.newest:
+        owner.newest = newest
         owner.changed.add("")
     if applied.snapshot_complete:
         applied.snapshot_complete = leads

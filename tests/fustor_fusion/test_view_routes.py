@@ -1,0 +1,273 @@
+import json
+import os
+import stat
+import threading
+
+import pytest
+
+from fustor_event_model import DeleteEvent, FsPath, MessageSource
+
+DIR = stat.S_IFDIR | 0o755
+LINK = stat.S_IFLNK | 0o777
+
+
+@pytest.fixture
+def agent(fusion, make):
+    agent = make.agent(fusion)
+    agent.snapshot(
+        make.update(5, b"/", [make.row(b"", mode=DIR, inode=1), make.row(b"d", mode=DIR, inode=2), make.row(b"a.txt"),
+                              make.row(b"l", mode=LINK, target=b"a.txt"), make.row(b"p", mode=stat.S_IFIFO | 0o600)]),
+        make.update(5, b"/d/", [make.row(b"B.TXT", size=6), make.row(b"caf\xe9", size=7)]),
+        make.listed(5, b"/d"), make.listed(5, b"/"))
+    agent.beat()
+    return agent
+
+
+def test_a_node_looks_as_in_the_public_protocol(fusion, agent):
+    assert fusion.get("p/tree", path="/a.txt").json() == {
+        "name": "a.txt", "content_type": "file", "path": "/a.txt", "size": 5, "modified_time": 1.5,
+        "created_time": 2.5, "integrity_suspect": False, "job_id": None, "job_pending": False}
+
+
+def test_a_tree_holds_everything_below(fusion, agent):
+    tree = fusion.get("p/tree").json()
+    assert (tree["path"], tree["content_type"], tree["job_pending"]) == ("/", "directory", False)
+    assert [(child["name"], child["content_type"]) for child in tree["children"]] == [
+        ("a.txt", "file"), ("d", "directory"), ("l", "symlink"), ("p", "file")]
+    assert [child["path"] for child in tree["children"][1]["children"]] == ["/d/B.TXT", "/d/caf\ufffd"]
+    assert "job_id" not in tree["children"][1]
+
+
+def test_depth_and_detail_can_be_limited(fusion, agent):
+    assert "children" not in fusion.get("p/tree", max_depth=0).json()
+    below = fusion.get("p/tree", max_depth=1).json()["children"][1]
+    assert (below["name"], "children" in below) == ("d", False)
+    assert fusion.get("p/tree", recursive="false").json()["children"] == []
+    assert fusion.get("p/tree", path="/d", only_path="true", max_depth=0).json() == {
+        "name": "d", "content_type": "directory", "path": "/d", "job_id": None, "job_pending": False}
+
+
+def test_a_path_can_be_given_as_bytes(fusion, agent):
+    node = fusion.get("p/tree", raw="L2QvY2Fm6Q").json()
+    assert (node["size"], node["raw"]) == (7, "L2QvY2Fm6Q==")
+
+
+def test_what_is_not_there_is_404(fusion, agent):
+    for path in ("/nope", "/a.txt/below", "/d/caf\ufffd"):
+        response = fusion.get("p/tree", path=path)
+        assert (response.status_code, "detail" in response.json()) == (404, True)
+    assert fusion.get("other/tree").status_code == 404
+    assert fusion.get("p/unknown").status_code == 404
+    assert fusion.get("p/jobs/nope").status_code == 404
+
+
+@pytest.mark.parametrize("query", [
+    {"path": "relative"}, {"path": "/a\0"}, {"raw": "***"}, {"max_depth": "-1"}, {"max_depth": "x"}, {"max_depth": "²"},
+    {"recursive": "maybe"}, {"sync": "x"}, {"sync": "0"}, {"sync": "nan"}, {"sync": "1e9"}])
+def test_a_bad_value_is_422(fusion, query):
+    response = fusion.get("p/tree", **query)
+    assert (response.status_code, "detail" in response.json()) == (422, True)
+
+
+def test_search_finds_files_by_glob_or_by_a_part_of_the_name(fusion, agent):
+    def find(pattern: str) -> list[str]:
+        return [node["path"] for node in fusion.get("p/search", pattern=pattern).json()]
+
+    assert find("*.txt") == ["/a.txt"]
+    assert find(".txt") == ["/a.txt", "/d/B.TXT"]
+    assert find("/d/*") == ["/d/B.TXT", "/d/caf\ufffd"]
+    assert find("d") == []
+    assert len(find("")) == 5
+    assert fusion.get("p/search").status_code == 422
+
+
+def test_stats_count_what_is_there(fusion, agent):
+    stats = fusion.get("p/stats").json()
+    assert (stats["item_count"], stats["total_files"], stats["total_directories"], stats["total_size"]) == (
+        7, 5, 2, 28)
+    assert (stats["files"], stats["directories"], stats["bytes"], stats["newest_index"]) == (5, 1, 28, 5)
+    assert (stats["current"], stats["not_current_because"], stats["damage"]) == (True, None, None)
+    assert fusion.server.get_totals() == {"p": {"files": 5, "directories": 1, "bytes": 28, "rows_applied": 7}}
+
+
+def test_an_export_holds_every_name_once_in_order_and_exactly(fusion, agent):
+    response = fusion.get("p/export")
+    assert response.headers["Content-Type"].startswith("application/x-ndjson")
+    lines = [json.loads(line) for line in response.text.splitlines()]
+    assert [line["path"] for line in lines] == ["/a.txt", "/d", "/d/B.TXT", "/d/caf\ufffd", "/l", "/p"]
+    assert lines[0] == {"path": "/a.txt", "type": "file", "size": 5, "mtime_ns": 1_500_000_000,
+                        "ctime_ns": 2_500_000_000, "mode": 33188, "uid": 10, "gid": 20, "inode": 7, "nlink": 1,
+                        "suspect": False, "blind_spot": False}
+    assert lines[3]["raw"] == "L2QvY2Fm6Q=="
+    assert (lines[4]["type"], lines[4]["target"]) == ("symlink", "a.txt")
+    assert lines[5]["type"] == "other"
+
+
+def test_an_export_shows_unsigned_inodes(fusion, make):
+    agent = make.agent(fusion)
+    agent.push(make.update(5, b"/", [make.row(b"a", inode=(1 << 64) - 2)]))
+    assert fusion.get("p/export").json()["inode"] == (1 << 64) - 2
+
+
+def test_a_way_to_a_node_is_in_the_tree_but_not_in_the_export(fusion, make):
+    make.agent(fusion).push(make.update(5, b"/a/b/", [make.row(b"f")]))
+    assert [json.loads(line)["path"] for line in fusion.get("p/export").text.splitlines()] == ["/a/b/f"]
+    assert fusion.get("p/tree", path="/a").json()["children"][0]["children"][0]["path"] == "/a/b/f"
+
+
+def test_a_tree_deeper_than_any_stack_is_served(fusion, make):
+    agent = make.agent(fusion)
+    depth = 2000
+    agent.push(make.update(5, b"/" + b"d/" * depth, [make.row(b"f")]))
+    assert fusion.get("p/tree").text.count('"content_type":"directory"') == depth + 1
+    assert len(fusion.get("p/search", pattern="f").json()) == 1
+    assert fusion.get("p/export").json()["path"].count("/") == depth + 1
+    gone = DeleteEvent(index=6, message_source=MessageSource.REALTIME, event_schema="fs", table="files",
+                       rows=[FsPath(b"/d")])
+    assert agent.push(gone).status_code == 200
+    assert fusion.get("p/tree").json()["children"] == []
+
+
+def test_a_large_answer_survives_a_reader_that_goes_away(fusion, make):
+    agent = make.agent(fusion)
+    agent.push(*[make.update(5, b"/", [make.row(b"%06d" % (n + at), size=n) for n in range(1000)])
+                 for at in range(0, 20_000, 1000)])
+    with fusion.reader.get(fusion.base + "/views/p/export", stream=True) as response:
+        next(response.iter_content(100))
+    assert len(fusion.get("p/export").text.splitlines()) == 20_000
+    assert len(fusion.get("p/tree").json()["children"]) == 20_000
+    assert len(fusion.get("p/search", pattern="").json()) == 20_000
+
+
+def test_a_view_without_an_agent_is_empty_and_says_that_it_is_not_current(fusion):
+    response = fusion.get("p/tree")
+    assert (response.status_code, response.json()["children"]) == (200, [])
+    assert response.headers["X-Fustor-Current"] == "false"
+    assert response.headers["X-Fustor-Not-Current-Because"] == "no agent is connected"
+    assert fusion.get("p/export").text == ""
+
+
+def test_sessions_are_listed(fusion, agent):
+    listed = fusion.get("p/sessions").json()
+    assert listed["count"] == 1
+    session = listed["active_sessions"][0]
+    assert (session["session_id"], session["agent_id"], session["role"], session["can_realtime"]) == (
+        agent.id, "agent", "leader", True)
+
+
+def test_no_key_reads_nothing(fusion):
+    for path in ("tree", "stats", "search?pattern=", "export", "sessions", "jobs"):
+        response = fusion.reader.get(f"{fusion.base}/views/p/{path}", headers={"X-API-Key": "wrong"})
+        assert response.status_code == 401
+
+
+# -- read your writes -------------------------------------------------------------------------
+
+
+class Asked(threading.Thread):
+    """A request with `sync` that waits in a thread."""
+
+    def __init__(self, fusion, seconds: float) -> None:
+        super().__init__()
+        self.fusion, self.seconds = fusion, seconds
+        self.start()
+
+    def run(self) -> None:
+        self.response = self.fusion.get("p/tree", path="/new", sync=self.seconds)
+
+    def finish(self):
+        self.join(30)
+        return self.response
+
+
+def test_a_synced_answer_holds_what_the_agent_pushed_before_its_barrier(fusion, agent, make):
+    asked = Asked(fusion, 30)
+    (command,) = agent.poll()
+    assert command["type"] == "sync"
+    agent.push(make.update(9, b"/", [make.row(b"new")]))
+    assert asked.is_alive()
+    agent.answer(command["token"])
+    assert asked.finish().json()["path"] == "/new"
+
+
+def test_a_sync_that_nobody_answered_is_asked_again(fusion, agent):
+    asked = Asked(fusion, 30)
+    (first,) = agent.poll()
+    (second,) = agent.poll()
+    assert first == second
+    agent.answer(first["token"])
+    assert asked.finish().status_code == 404  # and not 504
+
+
+def test_an_agent_that_cannot_promise_makes_it_409_with_its_reason(fusion, agent):
+    asked = Asked(fusion, 30)
+    (command,) = agent.poll()
+    agent.answer(command["token"], "watches ran out")
+    response = asked.finish()
+    assert (response.status_code, response.json()["detail"]) == (409, "agent agent: watches ran out")
+
+
+def test_a_silent_agent_makes_it_504(fusion, agent):
+    response = fusion.get("p/tree", sync=0.05)
+    assert response.status_code == 504
+    assert "agent agent" in response.json()["detail"]
+
+
+def test_an_agent_that_ends_meanwhile_makes_it_409(fusion, agent):
+    asked = Asked(fusion, 30)
+    agent.poll()
+    fusion.agent.delete(f"{fusion.base}/pipe/session/{agent.id}")
+    assert asked.finish().status_code == 409
+
+
+def test_without_an_agent_a_sync_is_409(fusion):
+    response = fusion.get("p/tree", sync=5)
+    assert (response.status_code, response.json()["detail"]) == (409, "no agent is connected")
+
+
+def test_a_public_agent_cannot_sync(fusion):
+    fusion.post("session/", {"task_id": "old:p"})
+    assert fusion.get("p/tree", sync=5).status_code == 409
+
+
+def test_every_agent_is_asked(fusion, agent, make):
+    other = make.agent(fusion, name="other")
+    other.beat()
+    asked = Asked(fusion, 30)
+    first, second = agent.poll()[0], other.poll()[0]
+    agent.answer(first["token"])
+    assert asked.is_alive()
+    other.answer(second["token"])
+    assert asked.finish().status_code == 404
+
+
+def test_a_sync_waits_for_the_snapshot(fusion, make):
+    agent = make.agent(fusion)
+    agent.beat()
+    response_before = fusion.get("p/stats").json()
+    assert response_before["current"] is False
+    asked = Asked(fusion, 30)
+    (command,) = agent.poll()
+    agent.answer(command["token"])
+    agent.snapshot(make.update(5, b"/", [make.row(b"new")]))
+    assert asked.finish().json()["path"] == "/new"
+
+
+# -- who may ask --------------------------------------------------------------------------------
+
+
+def test_a_foreign_host_or_origin_is_refused(fusion):
+    url = fusion.base + "/views/p/tree"
+    for host in ("evil.example", "127.0.0.1.evil.example", "", "[::1"):
+        assert fusion.reader.get(url, headers={"Host": host}).status_code in (400, 403), host
+    for host in ("localhost", "localhost:1", "127.0.0.1", "[::1]:8102"):
+        assert fusion.reader.get(url, headers={"Host": host}).status_code == 200, host
+    session = fusion.base + "/pipe/session/"
+    for origin in ("http://evil.example", "null"):
+        assert fusion.agent.post(session, json={"task_id": "a"}, headers={"Origin": origin}).status_code == 403
+    own = {"Origin": "http://localhost:8102"}
+    assert fusion.agent.post(session, json={"task_id": "a"}, headers=own).status_code == 200
+
+
+def test_the_database_is_closed_to_other_users(fusion, tmp_path):
+    assert stat.S_IMODE(os.stat(tmp_path / "fusion-p.db").st_mode) == 0o600
