@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,16 +21,15 @@ DEADLINE_S = 20.0
 
 # Two workers, one of which holds the interpreter for ever, each with a child of its own in its group.
 PROGRAM = """
-import itertools, os, re, sys, time
-from fustor_supervisor import Supervisor, WorkerSpec
+import itertools, os, re, signal
+from fustor_supervisor import RequestResult, Supervisor, WorkerSpec
 
 def fork_child(runtime):
     pid = os.fork()
-    if pid == 0:
-        while True:
-            time.sleep(60)
-    runtime.report({"pid": os.getpid(), "child": pid})
+    while pid == 0:
+        signal.pause()
     runtime.ready()
+    runtime.request("note", f"{os.getpid()} {pid}")
 
 def wait(runtime):
     fork_child(runtime)
@@ -38,16 +37,16 @@ def wait(runtime):
 
 def hold(runtime):
     fork_child(runtime)
-    time.sleep(0.5)  # until the report has left
     re.match(r"(a+)+$", "a" * 60 + "b")
 
-def publish(status):
-    pids = [pid for worker in status.workers for pid in worker.counters.values()]
-    if len(pids) == 4:
-        print(*pids, flush=True)
-    return b""
+def note(request):
+    noted.append(request.target)
+    if len(noted) == 2:
+        print(*noted, flush=True)
+    return RequestResult("")
 
-supervisor = Supervisor(next_epoch=itertools.count(1).__next__, publish=publish)
+noted = []
+supervisor = Supervisor(next_epoch=itertools.count(1).__next__, on_request=note)
 supervisor.apply([WorkerSpec("wait", wait), WorkerSpec("hold", hold)], [])
 supervisor.run()
 """
@@ -81,13 +80,23 @@ def test_workers_and_their_children_die_with_the_supervisor(number: signal.Signa
         process.stdout.read()  # end of file: nobody holds the other end any more
 
 
-def test_what_a_worker_forked_dies_with_it(supervisor: Supervisor) -> None:
+def fork_child() -> int:
+    """Fork a process that holds all that the worker holds, its links too."""
+    pid = os.fork()
+    while pid == 0:
+        signal.pause()
+    return pid
+
+
+def start_program() -> int:
+    """Start a program, which holds none of it."""
+    return os.posix_spawnp("sleep", ["sleep", "600"], os.environ)
+
+
+@pytest.mark.parametrize("start_grandchild", [fork_child, start_program])
+def test_what_a_worker_started_dies_with_it(supervisor: Supervisor, start_grandchild: Callable[[], int]) -> None:
     def main(runtime: Runtime) -> None:
-        pid = os.fork()
-        if pid == 0:
-            while True:
-                signal.pause()
-        runtime.report({"child": pid})
+        runtime.report({"grandchild": start_grandchild()})
         runtime.ready()
         runtime.stop_requested.wait()
 
@@ -96,9 +105,9 @@ def test_what_a_worker_forked_dies_with_it(supervisor: Supervisor) -> None:
     turn_until(supervisor, lambda: find_worker(supervisor, "a").counters and are_running(supervisor))
     status = find_worker(supervisor, "a")
     assert status.pid is not None
-    os.kill(status.pid, signal.SIGKILL)  # the child still holds the control link open
+    os.kill(status.pid, signal.SIGKILL)
     turn_until(supervisor, lambda: find_worker(supervisor, "a").generation == 2)
-    wait_until_gone([status.counters["child"]])
+    wait_until_gone([status.counters["grandchild"]])
 
 
 def test_two_hundred_restarts_leave_no_descriptor_and_no_zombie(supervisor: Supervisor) -> None:

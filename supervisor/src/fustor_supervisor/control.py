@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from fustor_supervisor.channel import Channel, FrameDecoder
 from fustor_supervisor.exitcodes import ExitCode
-from fustor_supervisor.messages import MAX_CONTROL_FRAME_BYTES, Attach, decode_to_worker
+from fustor_supervisor.messages import Attach, decode_to_worker
 
 if TYPE_CHECKING:
     from fustor_supervisor.runtime import Runtime
@@ -41,7 +41,7 @@ class ControlThread:
         self._sock = sock
         self._wakeup = wakeup
         self._runtime = runtime
-        self._decoder = FrameDecoder(MAX_CONTROL_FRAME_BYTES)
+        self._decoder = FrameDecoder()
         self._descriptors: deque[socket.socket] = deque()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 from fustor_supervisor.channel import Channel
 from fustor_supervisor.control import ControlThread
-from fustor_supervisor.errors import LinkClosed, RequestTimedOut, WrongThread
+from fustor_supervisor.errors import FrameTooLong, LinkClosed, RequestTimedOut, WrongThread
 from fustor_supervisor.exitcodes import ExitCode, leave
 from fustor_supervisor.messages import (
     Answer,
@@ -39,6 +39,7 @@ from fustor_supervisor.messages import (
 from fustor_supervisor.wakeup import Wakeup
 
 PROGRESS_EVERY_S: Final = 0.25
+MAX_DETAIL_BYTES: Final = 1024 * 1024
 _STDERR: Final = 2
 _log = logging.getLogger(__name__)
 
@@ -101,7 +102,12 @@ class Runtime:
             phase: What it is doing, for people.
             detail: Opaque to the supervisor; stands in the status.
             owed: It has work that it should be doing. Owed and not moving is stuck.
+
+        Raises:
+            FrameTooLong: `detail` is longer than MAX_DETAIL_BYTES; nothing is reported.
         """
+        if len(detail) > MAX_DETAIL_BYTES:
+            raise FrameTooLong(f"a detail of {len(detail)} bytes is longer than {MAX_DETAIL_BYTES}; shorten it")
         progress = Progress(
             generation=self.generation, counters=dict(counters), phase=phase, detail=detail, owed=owed
         )
