@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -29,7 +30,7 @@ from fustor_fusion.protocol import (
     SentinelFeedback,
     SessionCreated,
 )
-from fustor_fusion.public import convert_events, end_audit, start_audit
+from fustor_fusion.public import convert_events, decode_ingest, end_audit, start_audit
 from fustor_fusion.sessions import AgentSession
 from fustor_fusion.view import View
 
@@ -204,11 +205,11 @@ class PipeRoutes:
         data = await read_body(request, context.config.max_body_bytes)
         view, session = context.find_session(request)
         try:
-            body = decode(data, PublicIngest)
-        except RequestRefused:
+            body = decode_ingest(data)
+        except (msgspec.DecodeError, ValueError, RecursionError) as err:
             if view.audit is not None:
                 view.audit.broken = True  # what was refused was not seen, but may exist
-            raise
+            raise RequestRefused(422, f"malformed body: {err}") from err
         notice = body.metadata is not None and body.source_type in _NOTICES
         if notice and not body.events:
             self._report_job(view, session, body)

@@ -1,5 +1,6 @@
 """Rows of public agents: from their JSON to items of our own; row by row, so that a bad one spoils no other."""
 
+import json
 import math
 import posixpath
 import stat
@@ -19,7 +20,7 @@ from fustor_event_model import (
     UpdateEvent,
 )
 from fustor_fusion.paths import BadPath, normalise_text
-from fustor_fusion.protocol import PublicEvent, RefusedAnswer
+from fustor_fusion.protocol import PublicEvent, PublicIngest, RefusedAnswer
 
 # Realtime arrives before the audit that has not seen it: what came this shortly before the
 # first audit row may be missing in the agent's listing though it exists.
@@ -56,6 +57,35 @@ class OpenAudit(msgspec.Struct):
 
 
 _decode_row = msgspec.json.Decoder(PublicRow).decode
+_decode_ingest = msgspec.json.Decoder(PublicIngest).decode
+
+
+def decode_ingest(data: bytes) -> PublicIngest:
+    """
+    Decode a body, leaving its rows for `convert_row`.
+
+    Raises:
+        ValueError, RecursionError: The envelope is malformed; says why.
+    """
+    try:
+        return _decode_ingest(data)
+    except msgspec.DecodeError:
+        # A lone surrogate in one row, which common JSON writers make of a bad byte, must not
+        # spoil the others; the standard library reads it.
+        return _decode_leniently(data)
+
+
+def _decode_leniently(data: bytes) -> PublicIngest:
+    body = json.loads(data)
+    rows: list[list[msgspec.Raw]] = []
+    events = body.get("events") if isinstance(body, dict) else None
+    for event in events if isinstance(events, list) else []:
+        if isinstance(event, dict) and isinstance(event.get("rows"), list):
+            rows.append([msgspec.Raw(json.dumps(row).encode()) for row in event["rows"]])
+            event["rows"] = []
+    ingest = msgspec.convert(body, PublicIngest)
+    return msgspec.structs.replace(ingest, events=[
+        msgspec.structs.replace(event, rows=members) for event, members in zip(ingest.events, rows, strict=True)])
 
 
 def convert_events(
