@@ -27,7 +27,8 @@ def record_refused(path: Path, pipe_id: str, rows: Sequence[RefusedRow]) -> None
                 "pipe": pipe_id,
                 "path": row.path.decode("utf-8", "replace"),
                 "raw": base64.b64encode(row.path).decode(),
-                "reason": row.reason,
+                # It may quote a path, decoded as Python decodes names: that is no UTF-8 by itself.
+                "reason": row.reason.encode("utf-8", "backslashreplace").decode(),
             }
         )
         + b"\n"
