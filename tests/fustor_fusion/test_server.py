@@ -54,6 +54,21 @@ def test_after_damage_the_agent_learns_another_generation(tmp_path, make):
         second.stop()
 
 
+def test_a_session_that_could_not_be_stored_is_stored_with_the_next_change(tmp_path, make):
+    first = make.fusion(make.config(tmp_path))
+    store = first.server._serving.views["p"].store
+    store.submit(lambda writer, careful: writer.db.execute("PRAGMA query_only=ON") and 1).exception()
+    assert first.post("session/", {"task_id": "a:p"}).status_code == 503
+    store._db.execute("PRAGMA query_only=OFF")
+    make.agent(first, name="b")
+    first.stop()
+    second = make.fusion(make.config(tmp_path))
+    try:
+        assert second.get("p/sessions").json()["count"] == 2
+    finally:
+        second.stop()
+
+
 def test_a_stop_ends_long_polls_at_once(tmp_path, make):
     fusion = make.fusion(make.config(tmp_path))
     agent = make.agent(fusion)

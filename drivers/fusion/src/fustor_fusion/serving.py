@@ -13,6 +13,7 @@ import uvloop
 from fustor_fusion.app import build_app
 from fustor_fusion.config import FusionConfig
 from fustor_fusion.context import Context
+from fustor_fusion.errors import StoreUnavailable
 from fustor_fusion.view import View
 
 log = logging.getLogger(__name__)
@@ -102,9 +103,9 @@ class Serving:
                 view.sessions.expire(now_s=view.clock())
                 try:
                     await view.save_sessions()
-                # What cannot be stored now is stored with the next change; expiry itself holds.
-                except Exception:
-                    log.exception("Sessions could not be stored view=%s", view.name)
+                except StoreUnavailable as err:
+                    # Stored with the next change; the expiry itself holds.
+                    log.warning("Sessions could not be stored view=%s error=%s", view.name, err)
                 deadline = view.sessions.get_deadline()
                 if deadline is not None:
                     naps.append(deadline - view.clock())

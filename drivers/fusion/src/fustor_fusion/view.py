@@ -12,7 +12,7 @@ import msgspec
 
 from fustor_core.drivers import Role
 from fustor_fusion.barriers import Barriers
-from fustor_fusion.errors import RequestRefused
+from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.jobs import Job, Jobs
 from fustor_fusion.paths import encode_raw, to_text
 from fustor_fusion.protocol import Command, ScanCommand, SyncCommand
@@ -108,7 +108,12 @@ class View:
                 writer.db.execute("DELETE FROM sessions WHERE id=?", (session_id,))
 
         self.notify()
-        await self.submit(save, priority=_SESSION_PRIORITY)
+        try:
+            await self.submit(save, priority=_SESSION_PRIORITY)
+        except StoreUnavailable:
+            self.sessions.changed[:0] = changed
+            self.sessions.ended[:0] = ended
+            raise
 
     async def submit(self, work: Work[T], *, priority: int = 0) -> T:
         """Have the writing thread do something, and wait for the commit."""
