@@ -3,8 +3,13 @@
 from collections import deque
 from typing import Final
 
-WINDOW_BATCHES: Final = 8
-"""Batches under way on one lane; each lane has its own, so none can fill another's."""
+WINDOW_BATCHES: Final = 2
+"""
+Batches under way on one lane; each lane has its own, so none can fill another's.
+
+Two keep the receiver busy: one is being applied while the next waits. More would only make
+changes wait in a queue; what waits at the source instead is looked at late, and once.
+"""
 
 
 class Lane:

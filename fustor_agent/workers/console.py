@@ -5,6 +5,7 @@ The web server has the main thread's work but not the main thread: in the main t
 would take the signals, which belong to the supervisor's side of the worker.
 """
 
+import asyncio
 import logging
 import socket
 import threading
@@ -67,13 +68,20 @@ def main(runtime: "Runtime", config: ConsoleSettings) -> None:
         runtime.fail(f"console.port: {config.port} on {config.host} cannot be used: {err.strerror}", permanent=False)
     board = StatusBoard(UsageMeter())
     runtime.on_status = board.put
-    server = uvicorn.Server(
+    class QuietServer(uvicorn.Server):
+        """Sleeps until it is to stop; uvicorn's own loop wakes up ten times a second to ask for it."""
+
+        async def main_loop(self) -> None:
+            await asyncio.to_thread(runtime.stop_requested.wait)
+
+    server = QuietServer(
         uvicorn.Config(
             build_app(board, act=act, token=config.token, host=config.host),
             log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,
+            date_header=False,  # nothing would renew it
             ws="none",
             lifespan="off",
             timeout_graceful_shutdown=_GRACE_S,
@@ -82,10 +90,6 @@ def main(runtime: "Runtime", config: ConsoleSettings) -> None:
         )
     )
 
-    def stop() -> None:
-        server.should_exit = True
-
-    runtime.on_stop(stop)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="console")
     thread.start()
     _log.info("console listens url=%s", format_url(config.host, listener.getsockname()[1]))

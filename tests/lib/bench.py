@@ -1,5 +1,6 @@
 """What the measurements share: trees to measure on, a stopwatch, a table."""
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -48,6 +49,12 @@ class Stopwatch:
     def s(self) -> float:
         """Seconds since the start of the block."""
         return (self._end or time.perf_counter()) - self._start
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that at least `share` percent of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * share / 100) - 1)]
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Self
 
 import uvicorn
@@ -78,9 +78,9 @@ class Serving:
         server = _QuietServer(uvicorn.Config(
             self.guard, log_config=None, access_log=False, lifespan="off", http="httptools", ws="none",
             timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S, server_header=False,
-            backlog=_BACKLOG,
-        ), on_started=lambda: on_ready(listener.getsockname()[1]))
-        tasks = [asyncio.create_task(self._end_sessions()), asyncio.create_task(self._watch_stop(server))]
+            backlog=_BACKLOG, date_header=False,
+        ), until=self._context.stopping.wait, on_started=lambda: on_ready(listener.getsockname()[1]))
+        tasks = [asyncio.create_task(self._end_sessions()), asyncio.create_task(self._watch_stop())]
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -88,9 +88,8 @@ class Serving:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _watch_stop(self, server: uvicorn.Server) -> None:
+    async def _watch_stop(self) -> None:
         await self._context.stopping.wait()
-        server.should_exit = True
         for view in self.views.values():
             view.notify()  # ends the long polls
 
@@ -114,11 +113,25 @@ class Serving:
 
 
 class _QuietServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to its process and says when it accepts."""
+    """
+    A uvicorn server that leaves signals to its process, says when it accepts, and sleeps while idle.
 
-    def __init__(self, config: uvicorn.Config, *, on_started: Callable[[], None]) -> None:
+    Args:
+        config: Without date header: nothing renews it.
+        until: Returns when the server is to stop.
+        on_started: Called once it accepts.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, *, until: Callable[[], Awaitable[object]], on_started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._until = until
         self._on_started = on_started
+
+    async def main_loop(self) -> None:
+        """Wait for the stop; uvicorn's own loop wakes up ten times a second to ask for it."""
+        await self._until()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

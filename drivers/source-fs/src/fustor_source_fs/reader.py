@@ -15,8 +15,11 @@ from fustor_source_fs.bindings import Inotify
 
 _READ_BYTES: Final = 1 << 20
 _SMALL_READ_BYTES: Final = 16 << 10
-_NAP_S: Final = 0.001
-"""Reading in bigger pieces costs less per record; the queue holds far more than comes in a nap."""
+_NAP_S: Final = 0.0005
+"""
+Slept before a read while little comes: a file's creation, writes and close are then one read and
+one look. The queue holds far more than comes in a nap.
+"""
 
 
 class Reader:
@@ -97,6 +100,7 @@ class Reader:
         poll.register(self._inotify.fd, select.POLLIN)
         poll.register(self._stop_fd, select.POLLIN)
         poll.register(self._mounts_fd, select.POLLPRI)
+        count = 0
         while True:
             ready = dict(poll.poll())
             if self._stop_fd in ready:
@@ -105,7 +109,7 @@ class Reader:
                 self._mounts_changed = True
                 self._wake.set()
             if self._inotify.fd in ready:
-                count = self._read(_READ_BYTES)
-                self._wake.set()
                 if count < _SMALL_READ_BYTES:
                     time.sleep(_NAP_S)
+                count = self._read(_READ_BYTES)
+                self._wake.set()
