@@ -4,11 +4,14 @@ from collections import deque
 from typing import Final
 
 WINDOW_BATCHES: Final = 2
-"""
-Batches under way on one lane; each lane has its own, so none can fill another's.
+"""Batches under way on one lane; each lane has its own, so none can fill another's."""
 
-Two keep the receiver busy: one is being applied while the next waits. More would only make
-changes wait in a queue; what waits at the source instead is looked at late, and once.
+LARGE_ROWS: Final = 500
+"""
+A second batch is sent only behind a large one, to keep the receiver busy.
+
+Behind a small one it would only wait in a queue: what waits at the source instead is
+looked at late, and once.
 """
 
 
@@ -24,20 +27,22 @@ class Lane:
         self._window = window
         self._seq = 0
         self._sent: deque[tuple[int, list[bytes]]] = deque()
+        self._last_rows = 0
 
     @property
     def is_open(self) -> bool:
         """Tell whether another batch may be sent."""
-        return len(self._sent) < self._window
+        return not self._sent or (len(self._sent) < self._window and self._last_rows >= LARGE_ROWS)
 
     @property
     def unacknowledged(self) -> int:
         """Number of batches under way."""
         return len(self._sent)
 
-    def send(self, positions: list[bytes]) -> int:
-        """Note a batch and return its sequence number."""
+    def send(self, positions: list[bytes], rows: int) -> int:
+        """Note a batch of that many rows and return its sequence number."""
         self._seq += 1
+        self._last_rows = rows
         self._sent.append((self._seq, positions))
         return self._seq
 

@@ -265,7 +265,7 @@ class SourceWorker:
         for item in batch:
             if isinstance(item, SnapshotEnd):
                 self._snapshot_end = item
-        seq = self._lanes[lane].send(positions)
+        seq = self._lanes[lane].send(positions, rows)
         items = msgspec.Raw(encode_items(batch))
         self._sent += rows
         if lane is MessageSource.SNAPSHOT:

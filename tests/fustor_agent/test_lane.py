@@ -1,16 +1,16 @@
-from fustor_agent.lane import Lane
+from fustor_agent.lane import LARGE_ROWS, Lane
 
 
 def test_a_lane_counts_from_one_and_closes_when_its_window_is_full() -> None:
     lane = Lane(window=2)
-    assert [lane.send([b"a"]), lane.is_open, lane.send([b"b"]), lane.is_open] == [1, True, 2, False]
+    assert [lane.send([b"a"], LARGE_ROWS), lane.is_open, lane.send([b"b"], LARGE_ROWS), lane.is_open] == [1, True, 2, False]
     assert lane.unacknowledged == 2
 
 
 def test_an_acknowledgement_settles_its_batch_and_all_before_it_in_order() -> None:
     lane = Lane()
     for positions in ([b"a", b"b"], [], [b"c"], [b"d"]):
-        lane.send(positions)
+        lane.send(positions, LARGE_ROWS)
     assert lane.acknowledge(3) == [b"a", b"b", b"c"]
     assert lane.acknowledge(3) == []
     assert lane.unacknowledged == 1
@@ -19,7 +19,7 @@ def test_an_acknowledgement_settles_its_batch_and_all_before_it_in_order() -> No
 def test_one_batch_can_be_taken_back_without_those_around_it() -> None:
     lane = Lane(window=3)
     for position in (b"a", b"b", b"c"):
-        lane.send([position])
+        lane.send([position], LARGE_ROWS)
     assert lane.take_one(2) == [b"b"]
     assert lane.take_one(2) == []
     assert lane.is_open
@@ -29,8 +29,18 @@ def test_one_batch_can_be_taken_back_without_those_around_it() -> None:
 def test_a_new_epoch_gives_back_everything_under_way_and_counts_anew() -> None:
     lane = Lane()
     for position in (b"a", b"b", b"c"):
-        lane.send([position])
+        lane.send([position], LARGE_ROWS)
     lane.acknowledge(1)
     assert lane.reset() == [b"b", b"c"]
     assert lane.unacknowledged == 0
-    assert lane.send([b"d"]) == 1
+    assert lane.send([b"d"], LARGE_ROWS) == 1
+
+
+def test_nothing_is_sent_behind_a_small_batch_but_a_second_one_behind_a_large_one() -> None:
+    small, large = Lane(), Lane()
+    small.send([b"a"], LARGE_ROWS - 1)
+    large.send([b"a"], LARGE_ROWS)
+    assert not small.is_open
+    assert large.is_open
+    small.acknowledge(1)
+    assert small.is_open
