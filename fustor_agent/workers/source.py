@@ -200,9 +200,15 @@ class SourceWorker:
             return moved
         self._realtime_was_busy = self._pump_messages()
         moved = self._realtime_was_busy or moved
-        if self._scans and not self._pump(MessageSource.ON_DEMAND, self._scans[0], _BATCH_ROWS):
-            self._scans.popleft()
+        # A walk that a stop cuts off begins anew with the next start: going on would only delay the stop.
+        return moved if self._runtime.stop_requested.is_set() else self._pump_walks() or moved
+
+    def _pump_walks(self) -> bool:
+        moved = False
+        if self._scans and self._lanes[MessageSource.ON_DEMAND].is_open:
             moved = True
+            if not self._pump(MessageSource.ON_DEMAND, self._scans[0], _BATCH_ROWS):
+                self._scans.popleft()
         rows = _SHARED_BATCH_ROWS if self._realtime_was_busy else _BATCH_ROWS
         if self._snapshot is not None and self._lanes[MessageSource.SNAPSHOT].is_open:
             moved = True
@@ -240,9 +246,7 @@ class SourceWorker:
         return moved
 
     def _pump(self, lane: MessageSource, items: Iterator[Item | None], max_rows: int) -> bool:
-        """Send one batch; returns False when the iterator has ended."""
-        if not self._lanes[lane].is_open:
-            return True
+        """Send one batch on a lane that is open; returns False when the iterator has ended."""
         batch: list[Item] = []
         rows = 0
         for item in items:
@@ -355,6 +359,7 @@ class SourceWorker:
 
     def _start_snapshot(self) -> None:
         self._snapshot_report = SnapshotReport(state="running")
+        self._snapshot_end = None  # the end of an earlier one finishes nothing
         self._snapshot = self._driver.get_snapshot_iterator()
         _log.info("snapshot started")
 
