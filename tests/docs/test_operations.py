@@ -1,0 +1,146 @@
+"""The operations page names every code, signal, variable, file, endpoint, state and limit of the code, and no other."""
+
+import fnmatch
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import fustor_agent.exitcodes
+import fustor_fusion.view_routes
+import fustor_supervisor.exitcodes
+from agent import AgentUnderTest
+from checkout import ROOT, distributions, files
+from fustor_agent import lane, logs
+from fustor_agent.console.board import StatusBoard
+from fustor_agent.console.routes import PIPE_ACTIONS, build_app
+from fustor_agent.paths import Paths
+from fustor_agent.usage import UsageMeter
+from fustor_agent.workers import pusher, source
+from fustor_core.drivers import SourceContext
+from fustor_fusion import FusionConfig
+from fustor_fusion.context import Context
+from fustor_fusion.pipe_routes import PipeRoutes
+from fustor_fusion.view_routes import ViewRoutes
+from fustor_source_fs.config import FsParams
+from fustor_supervisor import loop
+from fustor_supervisor.channel import MAX_FRAME_BYTES
+from fustor_supervisor.specs import RestartPolicy, StuckLimits
+from fustor_supervisor.states import WorkerState
+
+PAGE = "docs/operations.md"
+TEXT = (ROOT / PAGE).read_text()
+
+
+def test_every_exit_code_of_the_command_line_has_a_row(table) -> None:
+    rows = {(int(row[0]), row[1]) for row in table(PAGE, "## Exit codes of `fustor-agent`")}
+    assert rows == {(code.value, code.name) for code in fustor_agent.exitcodes.ExitCode}
+
+
+def test_every_exit_code_of_a_worker_has_a_row(table) -> None:
+    rows = {(int(row[0]), row[1]) for row in table(PAGE, "## Exit codes of a worker")}
+    assert rows == {(code.value, code.name) for code in fustor_supervisor.exitcodes.ExitCode}
+
+
+def test_every_signal_has_a_row(table) -> None:
+    assert {row[0] for row in table(PAGE, "## Signals")} == {number.name for number in loop._SIGNALS}
+
+
+def test_every_environment_variable_has_a_row(table) -> None:
+    code = [
+        (ROOT / path).read_text() for path in files(untracked=True)
+        if path.suffix == ".py" and any(path.is_relative_to(each.package) for each in distributions())
+    ]
+    read = set(re.findall(r'"(FUSTOR_[A-Z_]+)"', "\n".join(code)))
+    assert {row[0] for row in table(PAGE, "## Environment variables")} == {f"`{name}`" for name in read}
+
+
+def test_every_endpoint_of_the_console_has_a_row(table) -> None:
+    app = build_app(StatusBoard(UsageMeter()), act=cast(Any, None), token="", host="")
+    served = {f"{method} {route.path}" for route in cast(Any, app.routes) for method in route.methods - {"HEAD"}}
+    rows = table(PAGE, "## Console")
+    assert {name for row in rows for name in re.findall(r"`([A-Z]+ .*?)`", row[0])} == served
+    (actions,) = (row[1] for row in rows if "{action}" in row[0])
+    assert tuple(re.findall(r"`(\w+)`", actions)) == PIPE_ACTIONS
+
+
+def test_every_endpoint_of_fusion_has_a_row(table) -> None:
+    context = cast(Context, None)
+    groups = {"/api/v1/pipe": PipeRoutes(context).list_routes(), "/api/v1/views": ViewRoutes(context).list_routes()}
+    served = {
+        f"{method} {prefix}{route.path}"
+        for prefix, routes in groups.items() for route in routes for method in (route.methods or set()) - {"HEAD"}
+    }
+    rows = table(PAGE, "## Fusion")
+    assert {name for row in rows for name in re.findall(r"`([A-Z]+ .*?)`", row[0])} == served
+
+
+def test_every_state_has_a_row(table) -> None:
+    assert [row[0] for row in table(PAGE, "## States")] == [f"`{state.value}`" for state in WorkerState]
+
+
+def test_every_file_of_a_running_agent_has_a_row(table, tmp_path: Path, start_agent) -> None:
+    (tmp_path / "tree").mkdir()
+    agent: AgentUnderTest = start_agent(watch=tmp_path / "tree")
+    agent.wait_ready()
+    agent.command("reload")
+    found = [str(path.relative_to(agent.home)) for path in agent.home.rglob("*") if path.is_file()]
+    named = [name for row in table(PAGE, "## Files") for name in re.findall(r"`([\w./-]+)`", row[0])]
+    patterns = [name.replace("PIPE", "*") + ("*" if name.endswith((".db", "/")) else "") for name in named]
+    unnamed = [
+        name for name in found if name != "output.log" and not any(fnmatch.fnmatch(name, each) for each in patterns)
+    ]
+    assert "state/fusion-watch.db-wal" in found
+    assert unnamed == []
+
+
+def test_every_file_that_has_a_name_of_its_own_has_a_row(table) -> None:
+    paths = Paths(home=Path("/h"))
+    values = {name: getattr(paths, name) for name in vars(Paths) if isinstance(vars(Paths)[name], property)}
+    named = {name for row in table(PAGE, "## Files") for name in re.findall(r"`([\w./-]+)`", row[0])}
+    assert {str(path.relative_to("/h")) for name, path in values.items() if not name.endswith("_dir")} <= named
+
+
+def test_the_limits_are_those_of_the_code(table) -> None:
+    rows = {row[0]: row[1] for row in table(PAGE, "## Limits")}
+    body = FusionConfig(state_dir=Path(), views=(), agent_key="", reader_key="").max_body_bytes
+    pending = SourceContext.__struct_defaults__[-1]
+    assert rows["changed names remembered one by one"] == f"{pending:,} per pipe"
+    assert rows["kernel output waiting to be looked at"].startswith(f"{FsParams().max_backlog_bytes:,} bytes")
+    assert rows["rows in one batch"].startswith(f"{source._BATCH_ROWS:,}; {source._SHARED_BATCH_ROWS:,} ")
+    assert rows["batches under way on a lane"] == str(lane.WINDOW_BATCHES)
+    assert rows["one frame of a link"] == f"{MAX_FRAME_BYTES:,} bytes"
+    assert rows["one request body at Fusion"] == f"{body:,} bytes"
+    assert rows["`sync`"] == f"{fustor_fusion.view_routes._MAX_SYNC_S:g} s"
+    assert rows["the log"] == f"{logs.MAX_BYTES:,} bytes, {logs.KEPT} old files are kept"
+
+
+def test_delays_and_times_are_those_of_the_code() -> None:
+    restart, stuck = RestartPolicy(), StuckLimits()
+    assert restart.first_s == 0
+    delays = f"at once, then after {restart.base_s:g} s, doubling up to {restart.cap_s:g} s"
+    assert f"{delays}, each ± {restart.jitter * 100:g} %." in TEXT
+    assert f"After {restart.healthy_after_s:g} s of being ready" in TEXT
+    assert f"for {stuck.owed_s:g} s (a pusher: 75 s), or {stuck.start_s:g} s while it starts" in TEXT
+
+
+def test_the_advice_quotes_messages_that_exist(table) -> None:
+    code = "\n".join(
+        (ROOT / path).read_text() for path in files(untracked=True)
+        if path.suffix in (".py", ".js") and any(path.is_relative_to(each.package) for each in distributions())
+    )
+    quotes = [
+        part
+        for row in table(PAGE, "## What to do when")
+        for quote in re.findall(r"`([^`]+)`", row[0]) if " " in quote
+        for part in (each.strip(' ";:') for each in quote.split("…")) if part
+    ]
+    assert len(quotes) > 6
+    assert [quote for quote in quotes if quote not in code] == []
+
+
+def test_pushers_have_the_limit_that_is_told() -> None:
+    from fustor_agent.plan import _PUSHER_LIMITS
+
+    assert f"a pusher: {_PUSHER_LIMITS.owed_s:g} s" in TEXT
+    assert pusher._BEATS_PER_TIMEOUT == 3
+    assert "called three times per" in (ROOT / "docs/driver_design.md").read_text()
