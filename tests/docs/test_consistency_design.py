@@ -26,3 +26,9 @@ def test_every_message_source_has_a_row_in_the_order_of_priority(table) -> None:
     rows = table(PAGE, "## Message sources")
     assert [row[0] for row in rows] == [f"`{each.value}`" for each in MessageSource]
     assert [row[-1] for row in rows] == [str(number) for number, _ in enumerate(MessageSource, 1)]
+
+
+def test_every_timeline_has_a_test() -> None:
+    named = re.findall(r"^    ([a-z]+(?:-[a-z]+)*)  ", fustor_fusion.rules.__doc__ or "", re.MULTILINE)
+    tests = (ROOT / "tests/docs/test_consistency_timelines.py").read_text()
+    assert re.findall(r"^def test_(\w+)\(", tests, re.MULTILINE) == [name.replace("-", "_") for name in named]
