@@ -39,12 +39,14 @@ class BatchMessage(msgspec.Struct, frozen=True, array_like=True, tag="batch"):
         seq: 1, 2, 3 … within epoch and lane.
         rows: How many rows they hold.
         items: What `encode_items` made of them.
+        session: The session for which it was made; under another one it must not be delivered.
     """
 
     lane: MessageSource
     seq: int
     rows: int
     items: msgspec.Raw
+    session: str = ""
 
 
 class BarrierReached(msgspec.Struct, frozen=True, array_like=True, tag="barrier"):

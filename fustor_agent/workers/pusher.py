@@ -7,12 +7,13 @@ for another's network call: one reads the link into the queue, one pushes, one s
 heartbeats on its own timer, one waits for commands, and the main thread opens sessions.
 """
 
+import functools
 import logging
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,7 @@ from fustor_agent import link
 from fustor_agent.refused import record_refused
 from fustor_agent.reports import PusherReport
 from fustor_agent.sessionfile import SessionFile
-from fustor_core.drivers import Batch, Command, PusherContext, PusherDriver, Role, Session
+from fustor_core.drivers import Batch, Command, PusherContext, PusherDriver, RefusedRow, Role, Session
 from fustor_core.errors import ConfigError, FustorError, SessionLost, Unavailable, Uncertain
 from fustor_core.retry import Backoff, next_delay
 from fustor_supervisor.channel import Channel
@@ -37,6 +38,7 @@ _REPORT_EVERY_S: Final = 0.25
 _BEATS_PER_TIMEOUT: Final = 3
 _PUSH_BACKOFF: Final = Backoff(first_s=0.05, cap_s=5.0)
 _SESSION_BACKOFF: Final = Backoff(first_s=0.25, cap_s=10.0)
+_MANY_FAILURES: Final = 64
 _log = logging.getLogger(__name__)
 
 
@@ -64,6 +66,10 @@ class Entry(msgspec.Struct, frozen=True):
 
     epoch: int
     message: link.BatchMessage | link.BarrierReached
+
+    def belongs_to(self, session: Session) -> bool:
+        """Tell whether it may be delivered under a session."""
+        return isinstance(self.message, link.BarrierReached) or self.message.session == session.id
 
 
 def main(runtime: "Runtime", settings: PusherSettings, context: PusherContext) -> None:
@@ -118,6 +124,7 @@ class PusherWorker:
         self._settings = settings
         self._now = now
         self._file = SessionFile(settings.session_file, settings.type, settings.config)
+        self._newest: Channel | None = None
         self._changed = threading.Condition()
         # All below is guarded by `_changed`.
         self._queue: deque[Entry] = deque()
@@ -137,9 +144,10 @@ class PusherWorker:
 
     def attach(self, name: str, epoch: int, channel: Channel) -> None:
         """Take a new link: drop what is left of the old one, say hello, and read."""
+        if self._newest is not None:
+            self._newest.shutdown()  # before the lock is asked for: its owner may be blocked in a send
+        self._newest = channel
         with self._changed:
-            if self._channel is not None:
-                self._channel.shutdown()
             self._channel = channel
             self._epoch = epoch
             self._queue.clear()
@@ -147,7 +155,8 @@ class PusherWorker:
             self._tell(link.PusherHello(epoch))
             if self._session is not None:
                 self._tell(link.SessionNews(self._session.id, self._session.role))
-        threading.Thread(target=self._read_link, args=(epoch, channel), name="link-reader", daemon=True).start()
+        read = functools.partial(self._read_link, epoch, channel)
+        threading.Thread(target=self._guard, args=(read,), name="link-reader", daemon=True).start()
 
     def order(self, order: "Order") -> None:
         """Refuse an order: the operator's orders are for the source."""
@@ -200,7 +209,7 @@ class PusherWorker:
                 failures = 0
             except ConfigError as err:
                 # The receiver may be told of the credential later: go on trying, at the cap.
-                failures = 64
+                failures = _MANY_FAILURES
                 self._wait_after(str(err), failures, _SESSION_BACKOFF)
             except Unavailable as err:
                 failures += 1
@@ -271,6 +280,11 @@ class PusherWorker:
             except SessionLost as err:
                 self._put_back(entry)
                 self._lose_session(session, err)
+            except ConfigError as err:
+                # The credential may be put right at the receiver: go on trying, at the cap.
+                self._put_back(entry)
+                failures = _MANY_FAILURES
+                self._wait_after(str(err), failures, _PUSH_BACKOFF)
             except Unavailable as err:
                 self._put_back(entry)
                 failures += 1
@@ -288,11 +302,16 @@ class PusherWorker:
 
     def _next_entry(self) -> tuple[Entry, Session]:
         with self._changed:
-            while not self._queue or self._session is None:
-                self._changed.wait()
-            self._is_pushing = True
-            self._attempts += 1
-            return self._queue.popleft(), self._session
+            while True:
+                while not self._queue or self._session is None:
+                    self._changed.wait()
+                entry, session = self._queue.popleft(), self._session
+                if entry.belongs_to(session):
+                    self._is_pushing = True
+                    self._attempts += 1
+                    return entry, session
+                # Sent before the source heard of this session; a snapshot's end, say, would be a lie here.
+                self._give_back(entry)
 
     def _put_back(self, entry: Entry) -> None:
         with self._changed:
@@ -307,13 +326,21 @@ class PusherWorker:
         batch = Batch(entry.epoch, message.lane, message.seq, message.items, message.rows)
         refused = self._driver.push(session, batch)
         if refused:
-            record_refused(self._settings.refused_file, self._settings.pipe_id, refused)
+            self._record(refused)
         with self._changed:
             self._error = None
             self._pushed += message.rows
             self._acknowledged += message.rows - len(refused)
             self._lost += len(refused)
             self._tell(link.Ack(entry.epoch, message.lane, message.seq))
+
+    def _record(self, refused: Sequence[RefusedRow]) -> None:
+        try:
+            record_refused(self._settings.refused_file, self._settings.pipe_id, refused)
+        except OSError as err:
+            # The batch is accepted: failing here would only have it refused again.
+            paths = [row.path for row in refused[:10]]
+            _log.error("refused rows not recorded count=%d first=%r reason=%s", len(refused), paths, err)
 
     # -- the heartbeat and command threads --------------------------------------------------
 
@@ -386,11 +413,17 @@ class PusherWorker:
         return self._runtime.stop_requested.is_set()
 
     def _sleep(self, seconds: float) -> None:
-        """Wait, or until the session changes or the worker is to stop."""
+        """
+        Wait, or until the session changes; without a session also until the worker is to stop.
+
+        With one, the worker still delivers while it stops: then it keeps its intervals.
+        """
         deadline = self._now() + seconds
         with self._changed:
             session = self._session
-            while (left := deadline - self._now()) > 0 and self._session is session and not self._is_stopping():
+            while (left := deadline - self._now()) > 0 and self._session is session:
+                if session is None and self._is_stopping():
+                    break
                 self._changed.wait(left)
 
     def _wait_after(self, error: str, failures: int, backoff: Backoff, at_least_s: float | None = None) -> None:

@@ -276,7 +276,8 @@ class SourceWorker:
             self._snapshot_report = msgspec.structs.replace(
                 self._snapshot_report, rows=self._snapshot_report.rows + rows
             )
-        self._send(link.BatchMessage(lane, seq, rows, items))
+        session = self._session.id if self._session is not None else ""
+        self._send(link.BatchMessage(lane, seq, rows, items, session))
 
     def _send(self, message: link.FromSource) -> None:
         if self._channel is None:
@@ -309,9 +310,13 @@ class SourceWorker:
         self._send(link.SourceHello(epoch, self._driver.schema))
 
     def _read_link(self, epoch: int, channel: Channel) -> None:
-        while (payload := channel.recv()) is not None:
-            self._inbox.append(FromLink(epoch, link.decode_from_pusher(payload)))
-            self._driver.wake()
+        try:
+            while (payload := channel.recv()) is not None:
+                self._inbox.append(FromLink(epoch, link.decode_from_pusher(payload)))
+                self._driver.wake()
+        except Exception as err:  # the edge of a thread: a source that hears nothing is worse than none
+            _log.exception("link unreadable epoch=%d", epoch)
+            self._runtime.fail(f"{type(err).__name__}: {err}", permanent=False)
         channel.close()
 
     def _hear(self, message: link.FromPusher) -> None:

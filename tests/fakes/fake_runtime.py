@@ -48,6 +48,8 @@ class FakeRuntime:
 
     def fail(self, error: str, *, permanent: bool) -> NoReturn:
         self.failures.append((error, permanent))
+        if threading.current_thread().daemon:
+            threading.Event().wait()  # the process would be gone
         raise SystemExit(1)
 
     def on_stop(self, callback: Callable[[], None]) -> None:

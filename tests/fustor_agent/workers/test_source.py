@@ -34,6 +34,7 @@ from fustor_core.drivers import (
 from fustor_event_model import MessageSource, decode_fs_items
 from fustor_supervisor.channel import Channel, FrameDecoder
 from fustor_supervisor.messages import Command as Order
+from waiting import until
 
 REALTIME, ON_DEMAND, SNAPSHOT, AUDIT = (
     MessageSource.REALTIME,
@@ -331,7 +332,8 @@ def test_scans_are_made_one_after_the_other_and_wait_for_their_own_window(pump: 
         ]
         pump.tell(end, link.Ack(1, ON_DEMAND, WINDOW_BATCHES))
         yield
-        assert [batch.seq for batch in end.hear_batches()] == [seq + WINDOW_BATCHES + 1 for seq in range(WINDOW_BATCHES)]
+        following = range(WINDOW_BATCHES + 1, 2 * WINDOW_BATCHES + 1)
+        assert [batch.seq for batch in end.hear_batches()] == [*following]
 
     pump.play(steps())
 
@@ -459,6 +461,29 @@ def test_an_attach_wakes_a_send_that_is_blocked(pump: Pump) -> None:
         first_theirs.close()
         second_theirs.close()
     assert not thread.is_alive()
+
+
+def test_a_message_that_cannot_be_read_ends_the_worker(pump: Pump) -> None:
+    def steps() -> Steps:
+        end = pump.lead()
+        end._channel.send(b"\xff")
+        until(lambda: pump.runtime.failures, within_s=DEADLINE_S, what="the worker to fail")
+        yield
+
+    pump.play(steps())
+
+
+def test_a_batch_says_for_which_session_it_was_made(pump: Pump) -> None:
+    def steps() -> Steps:
+        end = pump.lead(1, "first")
+        fill(pump, 1)
+        yield
+        pump.tell(end, link.SessionNews("second", Role.LEADER), link.Ack(1, REALTIME, 1))
+        fill(pump, 1)
+        yield
+        assert [batch.session for batch in end.hear_batches()] == ["first", "second"]
+
+    pump.play(steps())
 
 
 # -- barriers -------------------------------------------------------------------------------
