@@ -2,9 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ _HIGHEST_PORT = 65535
 # Ids become file names, worker names and parts of URLs.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+Entry = TypeVar("Entry", bound=msgspec.Struct)
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=_HIGHEST_PORT)]
 
@@ -191,7 +193,9 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         Finding(one.path, None, f"it stands here twice (first in line {one.first_line})", "remove one of the two")
         for one in document.repeated
     ]
-    findings += find_misfits(value, _FileConfig) or _find_contradictions(msgspec.convert(value, _FileConfig))
+    misfits = find_misfits(value, _FileConfig)
+    findings += misfits
+    findings += _find_contradictions(value, misfits)
     problems = [_to_problem(one, file=file, document=document) for one in findings]
     overrides = _read_environment(environ, problems)
     if problems:
@@ -281,27 +285,50 @@ def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
     return found
 
 
-def _find_contradictions(parsed: _FileConfig) -> Iterator[Finding]:
-    """Find what each part allows and the whole does not."""
-    for group, entries in (("sources", parsed.sources), ("senders", parsed.senders), ("pipes", parsed.pipes)):
-        yield from _check_ids(group, [entry.id for entry in entries])
-    for place, source in enumerate(parsed.sources):
+def _find_contradictions(value: Any, misfits: Sequence[Finding]) -> Iterator[Finding]:
+    """Find what each part allows and the whole does not, in all entries that fit."""
+    # An entry that does not fit is there all the same, and has its id.
+    ids = {group: _list_ids(value, group) for group in ("sources", "senders", "pipes")}
+    for group, names in ids.items():
+        yield from _check_ids(group, names)
+    for place, source in _take_fitting(value, "sources", SourceConfig, misfits).items():
         uri = source.config.get("uri")
         if isinstance(uri, str) and not uri.startswith("/") and not _SCHEME.match(uri):
             remedy = "write the absolute path, beginning with /"
             yield Finding(("sources", place, "config", "uri"), uri, "it is a relative path", remedy)
-    known = {"source_id": [one.id for one in parsed.sources], "sender_id": [one.id for one in parsed.senders]}
-    for place, pipe in enumerate(parsed.pipes):
-        for key, value in (("source_id", pipe.source_id), ("sender_id", pipe.sender_id)):
-            if value not in known[key]:
-                kind = key.removesuffix("_id")
-                remedy = f"use one of: {', '.join(known[key])}" if known[key] else f"add it below {kind}s"
-                yield Finding(("pipes", place, key), value, f"there is no {kind} with this id", remedy)
+    # A whole section that does not fit may hold any id.
+    unreadable = {one.path[0] for one in misfits if len(one.path) == 1}
+    for place, pipe in _take_fitting(value, "pipes", PipeConfig, misfits).items():
+        for kind, name in (("source", pipe.source_id), ("sender", pipe.sender_id)):
+            known = ids[f"{kind}s"].values()
+            if name not in known and f"{kind}s" not in unreadable:
+                remedy = f"use one of: {', '.join(known)}" if known else f"add it below {kind}s"
+                yield Finding(("pipes", place, f"{kind}_id"), name, f"there is no {kind} with this id", remedy)
 
 
-def _check_ids(group: str, ids: Iterable[str]) -> Iterator[Finding]:
+def _take_fitting(value: Any, group: str, kind: type[Entry], misfits: Sequence[Finding]) -> dict[int, Entry]:
+    """Return the entries of a list that fit, by their place."""
+    wrong = {one.path[:2] for one in misfits}
+    entries = value.get(group) if isinstance(value, dict) else None
+    if not isinstance(entries, list) or (group,) in wrong:
+        return {}
+    return {
+        place: msgspec.convert(entry, kind) for place, entry in enumerate(entries) if (group, place) not in wrong
+    }
+
+
+def _list_ids(value: Any, group: str) -> dict[int, str]:
+    """Return the ids that stand in a list, by the place of their entry."""
+    entries = value.get(group) if isinstance(value, dict) else None
+    if not isinstance(entries, list):
+        return {}
+    ids = {place: entry.get("id") for place, entry in enumerate(entries) if isinstance(entry, dict)}
+    return {place: name for place, name in ids.items() if isinstance(name, str)}
+
+
+def _check_ids(group: str, ids: Mapping[int, str]) -> Iterator[Finding]:
     seen: dict[str, int] = {}
-    for place, name in enumerate(ids):
+    for place, name in ids.items():
         if not _ID.fullmatch(name):
             remedy = "use up to 64 letters, digits, dots, hyphens and underscores, beginning with a letter or digit"
             yield Finding((group, place, "id"), name, "it is not a usable id", remedy)
