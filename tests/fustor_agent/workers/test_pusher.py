@@ -476,16 +476,17 @@ def test_a_heartbeat_that_fails_is_shown_and_repeated_and_keeps_the_session(push
 def test_a_changed_role_is_told_to_the_source_once_and_kept_for_a_successor(push: Push) -> None:
     del push.driver.always["heartbeat"]
     end = push.begin(msgspec.structs.replace(FIRST, timeout_s=0.06, role=Role.FOLLOWER))
-    for role in (Role.FOLLOWER, Role.LEADER, Role.LEADER, Role.FOLLOWER):
+    for role in (Role.FOLLOWER, Role.LEADER, Role.FOLLOWER, Role.LEADER, Role.LEADER):
         push.driver.expect("heartbeat").answer(Heartbeat(role))
-    assert [end.hear(), end.hear()] == [
+    assert [end.hear() for _ in range(3)] == [
         link.SessionNews(FIRST.id, Role.LEADER),
         link.SessionNews(FIRST.id, Role.FOLLOWER),
+        link.SessionNews(FIRST.id, Role.LEADER),
     ]
     push.driver.expect("heartbeat")
     kept = push.file.load()
     assert kept is not None
-    assert kept.role is Role.FOLLOWER
+    assert kept.role is Role.LEADER
     assert end.hear_now() == []
 
 

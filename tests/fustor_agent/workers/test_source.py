@@ -194,6 +194,9 @@ def test_a_follower_follows_once_and_sends_a_snapshot_when_it_is_promoted(pump: 
         pump.tell(end, link.SessionNews("s", Role.LEADER))
         yield
         assert pump.driver.told == [("follow",), ("snapshot",)]
+        pump.tell(end, link.SessionNews("s", Role.FOLLOWER))
+        yield
+        assert pump.driver.told[-1] == ("follow",)
 
     pump.play(steps())
 
