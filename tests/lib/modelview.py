@@ -51,10 +51,11 @@ class ModelView:
 
     def _keep_only_newer(self, directory: bytes, index: int) -> None:
         prefix = directory.rstrip(b"/") + b"/"
-        for path, (seen, _) in list(self.rows.items()):
-            below = path[len(prefix) :]
-            if path.startswith(prefix) and below and b"/" not in below and seen < index:
-                self._remove(path, index)
+        for path in [path for path in self.rows if path.startswith(prefix) and path != prefix]:
+            child = prefix + path[len(prefix) :].partition(b"/")[0]
+            # A child that never had a row of its own, only rows below it, was not named either.
+            if self.rows.get(child, (0, None))[0] < index:
+                self._remove(child, index)
 
 
 def _make_entry(row: FsRow) -> Entry:

@@ -1,6 +1,9 @@
 """The configuration of an fs source."""
 
+import fnmatch
 import os
+import re
+from collections.abc import Callable
 
 import msgspec
 
@@ -21,6 +24,13 @@ class FsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file_pattern: str = "*"
     max_backlog_bytes: int = 64 * 1024 * 1024
     retry_unreadable_s: float = 10.0
+
+    def make_filter(self) -> Callable[[bytes], bool] | None:
+        """Return what tells whether a name that is no directory's is taken; None takes all."""
+        if self.file_pattern == "*":
+            return None
+        match = re.compile(os.fsencode(fnmatch.translate(self.file_pattern))).match
+        return lambda name: match(name) is not None
 
 
 class FsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

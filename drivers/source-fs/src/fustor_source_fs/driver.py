@@ -46,11 +46,13 @@ class FsSource(SourceDriver):
         self._tree = Tree()
         self._work = Work(context.max_pending, now)
         self._inflight = Inflight(now)
-        self._translator = Translator(self._tree, self._work, lambda gone, unheld: self._looker.forget(gone, unheld))
-        pattern = config.driver_params.file_pattern
+        takes = config.driver_params.make_filter()
+        self._translator = Translator(
+            self._tree, self._work, lambda gone, unheld: self._looker.forget(gone, unheld), now, takes
+        )
         self._looker = Looker(
             self._root,
-            pattern=None if pattern == "*" else pattern,
+            takes=takes,
             tree=self._tree,
             work=self._work,
             translator=self._translator,
@@ -62,6 +64,7 @@ class FsSource(SourceDriver):
         )
         self._barriers: list[tuple[int, str]] = []
         self._following: list[Node] = []
+        self._followed_from = 0
         self._snapshot_owed = False
         self._watching = False
         self._is_closed = False
@@ -102,6 +105,7 @@ class FsSource(SourceDriver):
         self._watching = True
         self._snapshot_owed = False
         self._following = [self._tree.root]
+        self._followed_from = self.context.clock.stamp()
 
     def get_audit_iterator(self, kind: str) -> Iterator[Item | None]:
         """Yield the whole tree, looked at anew, between `AuditStart` and `AuditEnd`; see the contract."""
@@ -176,6 +180,7 @@ class FsSource(SourceDriver):
             self._barriers.append((self._work.close_age(), _END_OF_SNAPSHOT))
         elif self._tree.get_path(sent.node) is not None:
             if not sent.names:
+                sent.node.void_listing()
                 self._work.mark_dirty(sent.node, age=0)
             for name in sent.names:
                 self._work.look(sent.node, name, age=0)
@@ -278,13 +283,17 @@ class FsSource(SourceDriver):
         node = self._following.pop()
         if self._tree.get_path(node) is None:
             return
+        if self._work.is_dirty(node) or node.listed > self._followed_from:  # sent, or about to be
+            self._following.extend(node.children.values())
+            return
         for item in self._looker.list_directory(node, MessageSource.REALTIME, self._following.append):
             if item.position is not None:
                 self._inflight.take(item.position)
+        node.listed = -abs(node.listed)
 
     def _list_dirty(self, node: Node, mark: Group) -> Iterator[Item]:
         def list_if_new(child: Node) -> None:
-            if not child.listed or child.watch is None:
+            if self._looker.needs_listing(child):
                 self._work.mark_dirty(child, age=mark.age)
 
         yield from self._looker.list_directory(node, MessageSource.REALTIME, list_if_new, mark=mark)

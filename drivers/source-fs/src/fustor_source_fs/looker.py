@@ -7,9 +7,7 @@ and have everything below it looked at again, with higher indices.
 """
 
 import errno
-import fnmatch
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
@@ -48,13 +46,30 @@ class Skipped(NamedTuple):
     retry_at_s: float
 
 
+class _Listing:
+    """A directory that is being listed: what it was called, and what was found so far."""
+
+    __slots__ = ("complete", "fd", "generation", "known", "lane", "node", "path", "seen", "since_s")
+
+    def __init__(self, node: Node, path: bytes, fd: int, lane: MessageSource, mark: Group | None) -> None:
+        self.node = node
+        self.path = path
+        self.fd = fd
+        self.lane = lane
+        self.since_s = None if mark is None else mark.since_s
+        self.generation = node.generation
+        self.known = set(node.children)
+        self.seen: set[bytes] = set()
+        self.complete = True
+
+
 class Looker:
     """
     Makes events of the work, and keeps the tree true to what it finds.
 
     Args:
         root: The source's root.
-        pattern: Shell pattern for names of non-directories; None takes all.
+        takes: Tells which names of non-directories are sent; None takes all.
         tree, work, translator, inflight: Shared with the driver, same thread.
         inotify: Watches are added here.
         clock: Stamps.
@@ -66,7 +81,7 @@ class Looker:
         self,
         root: bytes,
         *,
-        pattern: str | None,
+        takes: Callable[[bytes], bool] | None,
         tree: Tree,
         work: Work,
         translator: Translator,
@@ -77,7 +92,7 @@ class Looker:
         retry_unreadable_s: float,
     ) -> None:
         self._root = root
-        self._matches = None if pattern is None else re.compile(fnmatch.translate(pattern).encode()).match
+        self._takes = takes
         self._tree = tree
         self._work = work
         self._translator = translator
@@ -100,7 +115,7 @@ class Looker:
         try:
             yield from self._look(node, group)
         finally:
-            self._work.finish(group)
+            self._finish(node, group)
 
     def list_directory(
         self, node: Node, lane: MessageSource, found: Callable[[Node], None], *, mark: Group | None = None
@@ -123,24 +138,32 @@ class Looker:
         try:
             if fd is not None:
                 assert path is not None
-                yield from self._list(node, path, fd, lane, found, first, mark)
+                self._watch(node, fd)
+                yield from self._list(_Listing(node, path, fd, lane, mark), found, first, mark)
         finally:
             if fd is not None:
                 os.close(fd)
             if mark is not None:
-                self._work.finish(mark)
+                self._finish(node, mark)
+
+    def needs_listing(self, child: Node) -> bool:
+        """Tell whether a directory that was found must be listed: it is new, or not watched or readable so far."""
+        return not child.listed or child.watch is None or child in self.skipped
 
     # -- what waits ------------------------------------------------------------------------
 
     def retry_due(self) -> None:
         """Turn what has waited long enough into work again."""
         now = self._now()
+        self._translator.expire()
         if self._deferred:
             due = [each for each in self._deferred if each[0] <= now]
             self._deferred = [each for each in self._deferred if each[0] > now]
             for _, node, mark in due:
                 if self._tree.get_path(node) is not None:
                     self._work.mark_dirty(node, age=mark.age)
+                elif self._tree.is_detached(node):
+                    self._defer(node, mark)
                 self._work.finish(mark)
         for node in [node for node, skipped in self.skipped.items() if skipped.retry_at_s <= now]:
             del self.skipped[node]
@@ -166,7 +189,7 @@ class Looker:
     def _look(self, node: Node, group: Group) -> Iterator[FsEvent]:
         path = self._tree.get_path(node)
         if path is None:
-            return  # comes back as dirty, or not at all
+            return
         names = list(group.names.items())
         index = self._clock.stamp()
         fd = self._open(node, path, group)
@@ -200,15 +223,17 @@ class Looker:
                 is_directory = stat.S_ISDIR(status.st_mode)
                 if is_directory:
                     child = self._get_child(node, name, status)
-                    if not child.listed or child.watch is None or child in self.skipped:
+                    if self.needs_listing(child):
                         self._work.mark_dirty(child, age=group.age)
-                elif self._drop_child(node, name) and not self._takes(name):
-                    gone.append(name)
-                if is_directory or self._takes(name):
+                else:
+                    self._drop_child(node, name)
+                if is_directory or self._takes is None or self._takes(name):
                     rows.append(make_row(name, status, fd, name, closed=closed))
-            except FileNotFoundError:
-                if self._drop_child(node, name) or self._takes(name):
+                else:
                     gone.append(name)
+            except FileNotFoundError:
+                self._drop_child(node, name)
+                gone.append(name)
             except OSError as err:
                 if err.errno == errno.EINVAL:  # a symbolic link no more
                     self._work.look(node, name, age=group.age)
@@ -232,7 +257,7 @@ class Looker:
     def _is_still_gone(self, node: Node, fd: int, name: bytes, group: Group) -> bool:
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if not stat.S_ISDIR(status.st_mode) and not self._takes(name):
+            if not stat.S_ISDIR(status.st_mode) and self._takes is not None and not self._takes(name):
                 return True
         except FileNotFoundError:
             return True
@@ -242,67 +267,79 @@ class Looker:
         return False
 
     def _list(
-        self,
-        node: Node,
-        path: bytes,
-        fd: int,
-        lane: MessageSource,
-        found: Callable[[Node], None],
-        first: int,
-        mark: Group | None,
+        self, at: "_Listing", found: Callable[[Node], None], first: int, mark: Group | None
     ) -> Iterator[FsItem]:
-        self._watch(node, fd)
-        moves, known, seen, complete = node.moves, set(node.children), set(), True
-        since_s = None if mark is None else mark.since_s
-        if node.parent is None:
-            own_prefix, own_name = b"/", b""
-        else:
-            own_prefix, own_name = path[: -len(node.name)], node.name
-        rows = [make_row(own_name, os.fstat(fd), fd, b"")]
-        yield self._make_update(rows, own_prefix, first, lane, self._inflight.add(node, (), since_s))
-        index, rows = self._clock.stamp(), []
-        try:
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                        name = encode_name(entry.name)
-                        if stat.S_ISDIR(status.st_mode):
-                            seen.add(name)
-                            found(self._get_child(node, name, status))
-                        else:
-                            if name in known:
-                                self._drop_child(node, name)
-                            if not self._takes(name):
-                                continue
-                        rows.append(make_row(name, status, fd, name))
-                    except FileNotFoundError:
-                        continue
-                    except OSError as err:
-                        complete = complete and err.errno == errno.EINVAL
-                        if err.errno == errno.EINVAL:
-                            self._work.look(node, encode_name(entry.name))
-                        else:
-                            self._skip(node, path, err)
-                    if len(rows) >= _CHUNK_ROWS:
-                        yield self._make_update(rows, path, index, lane, self._inflight.add(node, (), since_s))
-                        if node.moves != moves or self._tree.get_path(node) != path:
-                            return
-                        index, rows = self._clock.stamp(), []
-        except OSError as err:
-            self._skip(node, path, err)
-            complete = False
-        if rows:
-            yield self._make_update(rows, path, index, lane, self._inflight.add(node, (), since_s))
-        if node.moves != moves or self._tree.get_path(node) != path:
+        yield self._make_own_row(at, first)
+        # Whatever is yielded may be taken much later. What moved meanwhile is listed again
+        # under its new path, and what is looked at from here on must not go under the old one.
+        if self._is_void(at):
             return
-        for name in known - seen:
-            if name in node.children:
-                self._work.look(node, name, age=None if mark is None else mark.age)
-        if complete:
-            node.listed = first
+        try:
+            with os.scandir(at.fd) as entries:
+                while True:
+                    index = self._clock.stamp()
+                    rows = self._look_at_entries(at, entries, found)
+                    if not rows:
+                        break
+                    yield self._make_update(rows, at.path, index, at.lane, self._inflight.add(at.node, (), at.since_s))
+                    if self._is_void(at):
+                        return
+        except OSError as err:
+            self._skip(at.node, at.path, err)
+            at.complete = False
+        for name in at.known - at.seen:
+            if name in at.node.children:
+                self._work.look(at.node, name, age=None if mark is None else mark.age)
+        if at.complete:
+            at.node.listed = first
             self.listed += 1
-            yield Listed(index=first, message_source=lane, path=path, position=self._inflight.add(node, (), since_s))
+            position = self._inflight.add(at.node, (), at.since_s)
+            yield Listed(index=first, message_source=at.lane, path=at.path, position=position)
+
+    def _make_own_row(self, at: "_Listing", first: int) -> FsEvent:
+        node, path = at.node, at.path
+        prefix = b"/" if node.parent is None else path[: -len(node.name)]
+        rows = [make_row(node.name, os.fstat(at.fd), at.fd, b"")]
+        return self._make_update(rows, prefix, first, at.lane, self._inflight.add(node, (), at.since_s))
+
+    def _look_at_entries(
+        self, at: "_Listing", entries: Iterator["os.DirEntry[str]"], found: Callable[[Node], None]
+    ) -> list[FsRow]:
+        """Look at the next so many names; an empty answer says that there are no more."""
+        node, fd, known, takes = at.node, at.fd, at.known, self._takes
+        rows: list[FsRow] = []
+        for entry in entries:
+            name = encode_name(entry.name)
+            try:
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    at.seen.add(name)
+                    found(self._get_child(node, name, status))
+                else:
+                    if name in known:
+                        self._drop_child(node, name)
+                    if takes is not None and not takes(name):
+                        continue
+                rows.append(make_row(name, status, fd, name))
+            except FileNotFoundError:
+                continue
+            except OSError as err:
+                self._note_unseen(at, name, err)
+            if len(rows) >= _CHUNK_ROWS:
+                break
+        return rows
+
+    def _note_unseen(self, at: "_Listing", name: bytes, err: OSError) -> None:
+        at.seen.add(name)  # it is there, as far as is known
+        if err.errno == errno.EINVAL:  # a symbolic link no more
+            self._work.look(at.node, name)
+        else:
+            at.complete = False
+            self._skip(at.node, at.path, err)
+
+    def _is_void(self, at: "_Listing") -> bool:
+        """Tell whether the directory was moved or dropped, or a part lost, since the listing began."""
+        return at.node.generation != at.generation or self._tree.get_path(at.node) != at.path
 
     def _open(self, node: Node, path: bytes, taken: Group | None) -> int | None:
         try:
@@ -316,6 +353,12 @@ class Looker:
                 self._skip(node, path, err)
             return None
 
+    def _finish(self, node: Node, taken: Group) -> None:
+        """End a piece of work; one between two places goes on at the second, and barriers wait for it."""
+        if self._tree.is_detached(node):
+            self._defer(node, taken)
+        self._work.finish(taken)
+
     def _defer(self, node: Node, taken: Group | None) -> None:
         """List a directory again a little later; until then the work counts as undone."""
         mark = self._work.open_group(None if taken is None else taken.age)
@@ -327,6 +370,9 @@ class Looker:
             for child in list(node.children.values()):
                 self._translator.drop(child)
             node.device, node.inode = own.st_dev, own.st_ino
+            other = self._translator.take_moving(own.st_dev, own.st_ino)
+            if other is not None:
+                self._translator.drop(other)
         try:
             watch = self._inotify.add_watch(fd)
         except OSError as err:  # ENOSPC mostly; it degrades and is said, it never stops the source
@@ -346,17 +392,17 @@ class Looker:
             if not child.inode or child.is_same(status.st_dev, status.st_ino):
                 return child
             self._translator.drop(child)
-        return self._tree.add(node, name)
-
-    def _drop_child(self, node: Node, name: bytes) -> bool:
-        child = node.children.get(name)
+        child = self._translator.take_moving(status.st_dev, status.st_ino)
         if child is None:
-            return False
-        self._translator.drop(child)
-        return True
+            return self._tree.add(node, name)
+        self._tree.attach(child, node, name)
+        self._translator.mark_subtree_dirty(child)
+        return child
 
-    def _takes(self, name: bytes) -> bool:
-        return self._matches is None or self._matches(name) is not None
+    def _drop_child(self, node: Node, name: bytes) -> None:
+        child = node.children.get(name)
+        if child is not None:
+            self._translator.drop(child)
 
     def _skip(self, node: Node, path: bytes, err: OSError) -> None:
         delay_s = _ROOT_RETRY_S if node.parent is None else self._retry_unreadable_s

@@ -72,7 +72,7 @@ class Work:
             self._make_older(group, age)
         if name not in group.names:
             if self.pending_count >= self._max_pending:
-                self.mark_dirty(node)
+                self.mark_dirty(node, age=group.age)
                 return
             self.pending_count += 1
         group.names[name] = closed
@@ -81,8 +81,9 @@ class Work:
         """Note that a directory's own row must be looked at."""
         if node.parent is not None:
             self.look(node.parent, node.name, age=age)
-        else:
+        elif not node.name:
             self.look(node, b"", age=age)
+        # else it is detached for the moment: being attached again is looked at anyway
 
     def mark_dirty(self, node: Node, *, age: int | None = None) -> None:
         """Note that a directory must be listed again; its pending names are part of that."""
@@ -95,6 +96,10 @@ class Work:
             self._dirty[node] = self.open_group(age)
         else:
             self._make_older(mark, age)
+
+    def is_dirty(self, node: Node) -> bool:
+        """Tell whether a directory must be listed again and the listing has not begun."""
+        return node in self._dirty
 
     def take_group(self) -> tuple[Node, Group] | None:
         """Take the oldest group; call `finish` when all of it was yielded."""

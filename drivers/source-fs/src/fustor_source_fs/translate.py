@@ -12,7 +12,7 @@ until the read batch ends, to be what the second pair moves.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from fustor_source_fs import bindings as b
 from fustor_source_fs.pending import Work
@@ -21,6 +21,14 @@ from fustor_source_fs.watches import Node, Tree
 
 _NAMES_CHANGE: Final = b.IN_CREATE | b.IN_DELETE | b.IN_MOVED_FROM | b.IN_MOVED_TO
 _BEING_WRITTEN: Final = b.IN_MODIFY
+_UNDER_WAY_S: Final = 1.0
+
+
+class Moving(NamedTuple):
+    """A directory that has left its place, and when its record was read, monotonic seconds."""
+
+    node: Node
+    since_s: float
 
 
 class Translator:
@@ -31,13 +39,24 @@ class Translator:
         tree: The nodes.
         work: What must be looked at.
         forget: Called with nodes that are gone, and the watches that nobody holds any more.
+        now: Monotonic clock.
+        takes: Tells which names of non-directories are looked at; None takes all.
     """
 
-    def __init__(self, tree: Tree, work: Work, forget: Callable[[list[Node], list[int]], None]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        work: Work,
+        forget: Callable[[list[Node], list[int]], None],
+        now: Callable[[], float],
+        takes: Callable[[bytes], bool] | None = None,
+    ) -> None:
         self._tree = tree
         self._work = work
         self._forget = forget
-        self._moving: dict[int, Node] = {}
+        self._now = now
+        self._takes = takes
+        self._moving: dict[int, Moving] = {}
         self._displaced: dict[tuple[Node, bytes], Node] = {}
         self.captured = 0
         self.overflows = 0
@@ -49,8 +68,9 @@ class Translator:
                 self.overflow()
             elif record.mask & b.IN_IGNORED:
                 for node in self._tree.forget_watch(record.watch):
-                    self._work.look_self(node)
-                    self._work.mark_dirty(node)
+                    if not self._moved_out(node):
+                        self._work.look_self(node)
+                        self._work.mark_dirty(node)
             else:
                 for node in self._tree.get_holders(record.watch):
                     self._feed_node(node, record)
@@ -61,8 +81,8 @@ class Translator:
     def overflow(self) -> None:
         """Records were lost, nobody knows which: everything may have changed."""
         self.overflows += 1
-        for node in self._moving.values():
-            self.drop(node)
+        for moving in self._moving.values():
+            self.drop(moving.node)
         self._moving.clear()
         self.mark_subtree_dirty(self._tree.root)
 
@@ -71,6 +91,35 @@ class Translator:
         self._work.look_self(node)
         for each in self._tree.walk(node):
             self._work.mark_dirty(each)
+
+    def take_moving(self, device: int, inode: int) -> Node | None:
+        """
+        Take a directory that is under way from one place to another, since it was found.
+
+        So a look may be ahead of the records, and puts right a record that was about another
+        directory of the same name.
+
+        Returns:
+            The directory's node, detached; None if it is not under way.
+        """
+        for cookie, moving in self._moving.items():
+            if moving.node.is_same(device, inode):
+                del self._moving[cookie]
+                return moving.node
+        return None
+
+    def expire(self) -> None:
+        """
+        Drop what has been under way for longer than any rename takes.
+
+        Only what a record named wrongly stays that long: its own second record was taken
+        for, or came with, a directory of the same name. Dropping is always right, since
+        whoever finds the directory lists it anew.
+        """
+        if self._moving:
+            latest = self._now() - _UNDER_WAY_S
+            for cookie in [cookie for cookie, moving in self._moving.items() if moving.since_s < latest]:
+                self.drop(self._moving.pop(cookie).node)
 
     def drop(self, node: Node) -> None:
         """Remove a node and all below it, with the watches that become useless."""
@@ -84,15 +133,19 @@ class Translator:
             elif mask & b.IN_ATTRIB:
                 self._work.look_self(node)
             return
-        self.captured += 1
-        self._work.look(node, name, closed=not mask & _BEING_WRITTEN)
         if mask & _NAMES_CHANGE:
             self._work.look_self(node)
-            if mask & b.IN_ISDIR:
-                if mask & b.IN_MOVED_FROM:
-                    self._moved_from(node, name, record.cookie)
-                elif mask & b.IN_MOVED_TO:
-                    self._moved_to(node, name, record.cookie)
+        if self._takes is not None and not mask & b.IN_ISDIR and not self._takes(name):
+            return  # a directory that had this name has gone from it by a record of its own
+        self.captured += 1
+        self._work.look(node, name, closed=not mask & _BEING_WRITTEN)
+        if mask & b.IN_ISDIR:
+            if mask & b.IN_MOVED_FROM:
+                self._moved_from(node, name, record.cookie)
+            elif mask & b.IN_MOVED_TO:
+                self._moved_to(node, name, record.cookie)
+            elif mask & b.IN_CREATE:
+                self._list_unsent(node, name)
 
     def _moved_from(self, parent: Node, name: bytes, cookie: int) -> None:
         node = self._displaced.pop((parent, name), None)
@@ -101,15 +154,20 @@ class Translator:
             if node is None:
                 return
             self._tree.detach(node)
-        if node.watch is None:
-            self.drop(node)  # no MOVE_SELF will come for it
+        if node.watch is None or len(self._tree.get_holders(node.watch)) > 1 or cookie in self._moving:
+            # No MOVE_SELF will come for it, or another node stands for the same directory,
+            # at its new place already or through a second mount: that one keeps the watch.
+            self.drop(node)
         else:
-            self._moving[cookie] = node
+            self._moving[cookie] = Moving(node, self._now())
 
     def _moved_to(self, parent: Node, name: bytes, cookie: int) -> None:
-        node = self._moving.pop(cookie, None)
-        if node is None:
-            return  # came from outside, or from a place without a node: the look finds it
+        moving = self._moving.pop(cookie, None)
+        if moving is None:
+            # Came from outside, or from a place without a node: the look finds it.
+            self._list_unsent(parent, name)
+            return
+        node = moving.node
         if self._tree.is_below(parent, node):
             self.drop(node)  # the tree was ahead of the records
             return
@@ -120,11 +178,21 @@ class Translator:
         self._tree.attach(node, parent, name)
         self.mark_subtree_dirty(node)
 
+    def _list_unsent(self, parent: Node, name: bytes) -> None:
+        """A walk that sends nothing may have listed a new directory before its record came."""
+        child = parent.children.get(name)
+        if child is not None and child.listed < 0:
+            self.mark_subtree_dirty(child)
+
     def _moved_self(self, node: Node) -> None:
+        if not self._moved_out(node) and node is self._tree.root:
+            self.mark_subtree_dirty(node)
+
+    def _moved_out(self, node: Node) -> bool:
+        """Drop a directory that has left its place and will come to no other; False if it has not left."""
         for cookie, moving in self._moving.items():
-            if moving is node:
+            if moving.node is node:
                 del self._moving[cookie]
                 self.drop(node)
-                return
-        if node is self._tree.root:
-            self.mark_subtree_dirty(node)
+                return True
+        return False

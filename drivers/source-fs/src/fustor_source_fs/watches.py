@@ -18,7 +18,7 @@ class Node:
         parent: The node above; None for the root and for detached nodes.
     """
 
-    __slots__ = ("children", "device", "inode", "listed", "moves", "name", "parent", "watch")
+    __slots__ = ("children", "device", "generation", "inode", "listed", "name", "parent", "watch")
 
     def __init__(self, name: bytes, parent: "Node | None") -> None:
         self.name = name
@@ -28,12 +28,16 @@ class Node:
         self.device = 0
         self.inode = 0
         self.listed = 0
-        """Index of the last complete listing; 0 if there was none."""
-        self.moves = 0
-        """How often this node or one above it was moved; a listing begun before a move is void."""
+        """Index of the last complete listing, negative if it was not sent; 0 if there was none."""
+        self.generation = 0
+        """Raised by every move of this node or one above it, and by `void_listing`."""
 
     def __repr__(self) -> str:
         return f"<Node {self.name!r} {self.device}:{self.inode} watch={self.watch}>"
+
+    def void_listing(self) -> None:
+        """Keep a listing that is under way from promising anything: part of it was lost."""
+        self.generation += 1
 
     def is_same(self, device: int, inode: int) -> bool:
         """Tell whether this node stands for that inode."""
@@ -63,6 +67,12 @@ class Tree:
             return None
         parts.reverse()
         return b"/" + b"/".join(parts)
+
+    def is_detached(self, node: Node) -> bool:
+        """Tell whether a node is between two places; one that was dropped is not."""
+        while node.parent is not None:
+            node = node.parent
+        return node is not self.root and node.watch is not None
 
     def find(self, path: bytes) -> tuple[Node, list[bytes]]:
         """
@@ -100,7 +110,7 @@ class Tree:
     def add(self, parent: Node, name: bytes) -> Node:
         """Make a node; the place must be free."""
         node = Node(name, parent)
-        node.moves = parent.moves
+        node.generation = parent.generation
         parent.children[name] = node
         self.size += 1
         return node
@@ -117,7 +127,7 @@ class Tree:
         node.name = name
         parent.children[name] = node
         for each in self.walk(node):
-            each.moves += 1
+            each.generation += 1
 
     def drop(self, node: Node) -> tuple[list[Node], list[int]]:
         """
