@@ -1,6 +1,7 @@
 """A view as plain as can be: what a receiver holds if it applies events by the higher index."""
 
 import stat
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -14,6 +15,8 @@ class ModelView:
 
     def __init__(self) -> None:
         self.rows: dict[bytes, tuple[int, FsRow]] = {}
+        self._below: Counter[bytes] = Counter()
+        """How many rows there are below a path, whether or not it has one itself."""
 
     def apply(self, items: Iterable[FsItem]) -> None:
         """Apply items of one pipe in the order in which they left the source."""
@@ -36,8 +39,10 @@ class ModelView:
         known = self.rows.get(path)
         if known is not None and known[0] > index:
             raise AssertionError(f"{path!r}: index {index} left the source after {known[0]}")
-        if known is not None and known[1].is_directory and not row.is_directory:
+        if not row.is_directory and self._below[path]:
             self._remove(path, index)
+        if path not in self.rows:
+            self._below.update(_ancestors(path))
         self.rows[path] = (index, row)
         if row.nlink > 1 and not row.is_directory:
             for other, (seen, each) in self.rows.items():
@@ -48,6 +53,7 @@ class ModelView:
         for each in [each for each in self.rows if each == path or each.startswith(path + b"/")]:
             if self.rows[each][0] <= index:
                 del self.rows[each]
+                self._below.subtract(_ancestors(each))
 
     def _keep_only_newer(self, directory: bytes, index: int) -> None:
         prefix = directory.rstrip(b"/") + b"/"
@@ -56,6 +62,11 @@ class ModelView:
             # A child that never had a row of its own, only rows below it, was not named either.
             if self.rows.get(child, (0, None))[0] < index:
                 self._remove(child, index)
+
+
+def _ancestors(path: bytes) -> list[bytes]:
+    names = path.split(b"/")
+    return [b"/".join(names[:length]) for length in range(2, len(names))]
 
 
 def _make_entry(row: FsRow) -> Entry:

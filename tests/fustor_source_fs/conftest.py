@@ -1,0 +1,237 @@
+"""An fs source, and one that drives it as its worker does: in full swing, or step by step."""
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fustor_core.clock import IndexClock
+from fustor_core.drivers import Barrier, SourceContext
+from fustor_event_model import MessageSource
+from fustor_source_fs import FsConfig, FsParams, FsSource
+from fustor_source_fs.reader import Reader
+from fustor_source_fs.records import Record, parse_records
+from fustor_source_fs.watches import Node
+from modelview import ModelView
+from oracle import DIRECTORY, differences, walk
+from treeops import RandomTree
+
+
+class StillReader(Reader):
+    """Reads only when `drain` tells it to, so that the timing of a thread decides nothing."""
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        os.close(self._stop_fd)
+        os.close(self._mounts_fd)
+
+
+class Pump:
+    """Drives a source as its worker does: realtime first, everything acknowledged."""
+
+    def __init__(self, source: FsSource, inside: Path) -> None:
+        self.source = source
+        self.inside = inside
+        self.view = ModelView()
+        self.items: list[Any] = []
+        self.messages = source.get_message_iterator()
+        self.snapshot: Iterator[Any] | None = None
+        self.barriers: list[str] = []
+
+    def start_snapshot(self) -> None:
+        self.snapshot = self.source.get_snapshot_iterator()
+
+    def finish_snapshot(self) -> None:
+        while self.snapshot is not None:
+            self.step()
+
+    def step(self, rng: random.Random | None = None) -> bool:
+        moved = False
+        for _ in range(100 if rng is None else rng.randrange(1, 20)):
+            item = next(self.messages)
+            if item is None:
+                break
+            moved = True
+            self.take(item)
+        if self.snapshot is not None:
+            for _ in range(10 if rng is None else rng.randrange(1, 4)):
+                if self.snapshot is None or not self.step_snapshot():
+                    break
+                moved = True
+        return moved
+
+    def step_snapshot(self) -> bool:
+        """Take one item of the snapshot; False at its end."""
+        assert self.snapshot is not None
+        item = next(self.snapshot, None)
+        if item is None:
+            self.snapshot = None
+            return False
+        self.take(item)
+        return True
+
+    def take(self, item: Any) -> None:
+        self.items.append(item)
+        if isinstance(item, Barrier):
+            self.barriers.append(item.token)
+            return
+        self.view.apply([item])
+        if item.position is not None:
+            self.source.acknowledge(item.position)
+
+    def begin(self) -> None:
+        """Take the first snapshot and all that comes of it."""
+        self.start_snapshot()
+        self.finish_snapshot()
+        self.sync("begin")
+        self.items.clear()
+
+    def sync(self, token: str = "t") -> None:
+        self.source.barrier(token)
+        self.wait_for_barrier(token)
+
+    def wait_for_barrier(self, token: str) -> None:
+        while token not in self.barriers:
+            if not self.step():
+                self.source.wait(1.0)
+        self.barriers.remove(token)
+
+    # -- step by step ------------------------------------------------------------------------
+
+    def read(self) -> list[Record]:
+        """Take the records out of the kernel's queue and give none of them to the source."""
+        self.source._reader.drain()
+        return [record for data in self.source._reader.take()[0] for record in parse_records(data)]
+
+    def feed(self, records: list[Record]) -> None:
+        """Give the source records, as those of one read."""
+        self.source._translator.feed(records)
+
+    def absorb(self) -> None:
+        """Read all that is queued, in one read."""
+        self.feed(self.read())
+
+    def say(self) -> list[Any]:
+        """Take messages until there are none at this moment; returns them."""
+        begun = len(self.items)
+        while (item := next(self.messages)) is not None or self.source._work:
+            if item is not None:
+                self.take(item)
+        return self.items[begun:]
+
+    def listing(self, path: bytes, lane: MessageSource = MessageSource.REALTIME) -> Iterator[Any]:
+        """Begin to list a directory."""
+        return self.source._looker.list_directory(self.node(path), lane, lambda child: None)
+
+    def node(self, path: bytes) -> Node:
+        node, rest = self.source._tree.find(path)
+        assert not rest, f"no node at {path!r}"
+        return node
+
+    # -- what must be true -------------------------------------------------------------------
+
+    def differences(self, *, pattern: str | None = None, linked: bool = False) -> list[str]:
+        """
+        Say how the view differs from the tree.
+
+        Args:
+            pattern: The source's pattern.
+            linked: Files have or had several names. What happens to a file through one name
+                causes no event at the others, and nothing in the tree says which had others
+                once; so nothing but the type of a file is compared.
+        """
+        tree, view = walk(bytes(self.inside), pattern), self.view.get_entries()
+        if linked:
+            for path, entry in view.items():
+                if path in tree and entry.type == tree[path].type != DIRECTORY:
+                    view[path] = tree[path]
+        return differences(tree, view)
+
+    def assert_exact(self, context: object = "", **how: Any) -> None:
+        found = self.differences(**how)
+        assert not found, f"{context}\n" + "\n".join(found)
+
+
+class UnlinkedTree(RandomTree):
+    """Random operations without hard links, so that every file can be compared in full."""
+
+    def link(self) -> str:
+        return "link left out"
+
+
+def make_source(inside: Path, *, max_pending: int = 100_000, **params: Any) -> FsSource:
+    seed = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    context = SourceContext(pipe_id="t", clock=IndexClock(seed), state_dir=inside, max_pending=max_pending)
+    return FsSource(FsConfig(uri=str(inside), driver_params=FsParams(**params)), context)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> tuple[Path, Path]:
+    """Two directories on one file system: the watched one, and one to move things from and to."""
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    outside.mkdir()
+    return inside, outside
+
+
+@pytest.fixture
+def operations() -> Callable[..., RandomTree]:
+    """Make random operations; takes both directories, what decides, and whether files get several names."""
+
+    def make(tree: tuple[Path, Path], seed: object, *, linked: bool = False) -> RandomTree:
+        return (RandomTree if linked else UnlinkedTree)(*tree, random.Random(str(seed)))
+
+    return make
+
+
+@pytest.fixture
+def inside(tree: tuple[Path, Path]) -> Path:
+    return tree[0]
+
+
+@pytest.fixture
+def outside(tree: tuple[Path, Path]) -> Path:
+    return tree[1]
+
+
+@pytest.fixture
+def make_pump() -> Iterator[Callable[..., Pump]]:
+    """Start sources on any directory, each with its pump, and close them in the end."""
+    sources: list[FsSource] = []
+
+    def make(inside: Path, **params: Any) -> Pump:
+        sources.append(make_source(inside, **params))
+        return Pump(sources[-1], inside)
+
+    yield make
+    for source in sources:
+        source.close()
+
+
+@pytest.fixture
+def start_pump(inside: Path, make_pump: Callable[..., Pump]) -> Callable[..., Pump]:
+    """Start sources on the inside, each with its pump; takes what `FsParams` takes, and `max_pending`."""
+    return lambda **params: make_pump(inside, **params)
+
+
+@pytest.fixture
+def pump(start_pump: Callable[..., Pump]) -> Pump:
+    return start_pump()
+
+
+@pytest.fixture
+def start_still(start_pump: Callable[..., Pump], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pump]:
+    """Like `start_pump`, but nothing is read unless the test reads."""
+    monkeypatch.setattr("fustor_source_fs.driver.Reader", StillReader)
+    return start_pump
+
+
+@pytest.fixture
+def still(start_still: Callable[..., Pump]) -> Pump:
+    return start_still()

@@ -1,0 +1,187 @@
+"""Random operations on a real tree, in every way of running a source: the view becomes the tree."""
+
+import multiprocessing
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fustor_core.drivers import Barrier
+
+WAYS = {
+    "all": {},
+    "five pending": {"max_pending": 5},
+    "pattern": {"file_pattern": "*.txt"},
+    "backlog": {"max_backlog_bytes": 200},
+}
+LINKED = pytest.mark.parametrize("linked", [False, True], ids=["no hard links", "hard links"])
+
+
+def fill(inside: Path) -> None:
+    for number in range(10):
+        below = inside / f"d{number}" / "sub"
+        below.mkdir(parents=True)
+        for name in range(5):
+            (below / f"f{name}.txt").write_text("x" * name)
+
+
+@LINKED
+def test_every_single_operation_is_in_the_view_after_one_barrier(tree, pump, operations, linked):
+    fill(tree[0])
+    pump.begin()
+    seed = random.randrange(1 << 30)
+    random_tree = operations(tree, seed, linked=linked)
+    for number in range(150):
+        said = random_tree.step()
+        pump.sync()
+        pump.assert_exact(f"seed {seed}, operation {number}: {said}", linked=linked)
+
+
+@LINKED
+@pytest.mark.parametrize("way", WAYS)
+def test_operations_between_and_during_looks_converge(tree, start_pump, operations, way, linked):
+    one_run(tree, start_pump(**WAYS[way]), operations, random.randrange(1 << 30), way, linked, rounds=25)
+
+
+def one_run(tree, pump, operations, seed, way, linked, *, rounds) -> None:
+    fill(tree[0])
+    rng = random.Random(seed)
+    random_tree = operations(tree, seed, linked=linked)
+    pump.start_snapshot()
+    follows = False
+    for number in range(rounds):
+        for _ in range(rng.randrange(1, 12)):
+            random_tree.step()
+            if rng.random() < 0.4:
+                pump.step(rng)
+            if rng.random() < 0.05:
+                pump.start_snapshot()
+            if rng.random() < 0.01:
+                follows, pump.snapshot = True, None
+                pump.source.follow()
+        if follows:
+            pump.start_snapshot()
+        follows = False
+        pump.sync()
+        context = f"seed {seed}, round {number}: " + "\n".join(random_tree.log[-40:])
+        pump.assert_exact(context, linked=linked, pattern=WAYS[way].get("file_pattern"))
+        status = pump.source.get_status()
+        assert (status.not_current_because, status.pending, status.dirty) == (None, 0, 0), context
+
+
+class DyingLink:
+    """Takes what a pump takes, and dies now and then: some of what was sent has arrived then, the rest has not."""
+
+    def __init__(self, pump: Any, rng: random.Random) -> None:
+        self.pump = pump
+        self.rng = rng
+        self.deliver = pump.take
+        self.sent: list[Any] = []
+        pump.take = self.take
+
+    def take(self, item: Any) -> None:
+        if isinstance(item, Barrier):
+            self.deliver(item)
+            return
+        self.sent.append(item)
+        if self.rng.random() < 0.5:
+            self.arrive()
+
+    def arrive(self) -> None:
+        while self.sent:
+            self.deliver(self.sent.pop(0))
+
+    def die(self) -> None:
+        self.pump.view.apply(self.sent[: self.rng.randrange(len(self.sent) + 1)])
+        for item in self.sent:
+            self.pump.source.recover(item.position)
+        self.sent.clear()
+
+
+@pytest.mark.parametrize("attempt", range(6))
+def test_a_link_that_dies_again_and_again_loses_nothing(tree, pump, operations, attempt):
+    lose_links(tree, pump, operations, random.randrange(1 << 30), rounds=20)
+
+
+def lose_links(tree, pump, operations, seed, *, rounds) -> None:
+    fill(tree[0])
+    rng = random.Random(seed)
+    random_tree = operations(tree, seed)
+    link = DyingLink(pump, rng)
+    pump.start_snapshot()
+    for number in range(rounds):
+        for _ in range(rng.randrange(1, 12)):
+            random_tree.step()
+            if rng.random() < 0.4:
+                pump.step(rng)
+            if rng.random() < 0.05:
+                pump.start_snapshot()
+            if rng.random() < 0.2:
+                link.die()
+        pump.source.barrier("t")
+        while "t" not in pump.barriers:
+            if rng.random() < 0.1:
+                link.die()
+            if not pump.step(rng):
+                pump.source.wait(1.0)
+        pump.barriers.remove("t")
+        link.arrive()
+        pump.assert_exact(f"seed {seed}, round {number}: " + "\n".join(random_tree.log[-40:]))
+
+
+def operate(random_tree: Any, count: int) -> None:
+    for _ in range(count):
+        random_tree.step()
+
+
+@pytest.mark.parametrize("kind", [threading.Thread, multiprocessing.get_context("fork").Process])
+def test_operations_of_three_at_once_converge(tree, pump, operations, kind):
+    run_three(tree, pump, operations, random.randrange(1 << 30), kind, rounds=4)
+
+
+def run_three(tree, pump, operations, seed, kind: Callable[..., Any], *, rounds, pattern=None) -> None:
+    fill(tree[0])
+    pump.start_snapshot()
+    for number in range(rounds):
+        writers = [
+            kind(target=operate, args=(operations(tree, f"{seed}-{number}-{each}"), 40)) for each in range(3)
+        ]
+        for writer in writers:
+            writer.start()
+        while any(writer.is_alive() for writer in writers):
+            if not pump.step():
+                pump.source.wait(0.01)
+        for writer in writers:
+            writer.join()
+        pump.sync()
+        pump.assert_exact(f"seed {seed}, round {number}", pattern=pattern)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_long_runs_in_every_way_find_no_difference(tmp_path, make_pump, operations):
+    """CHAOS_S says for how many seconds (600 unless told)."""
+    until_s = time.monotonic() + float(os.environ.get("CHAOS_S", "600"))
+    fork = multiprocessing.get_context("fork").Process
+    number = 0
+    while time.monotonic() < until_s:
+        seed = random.randrange(1 << 30)
+        way = list(WAYS)[number % len(WAYS)]
+        tree = (tmp_path / f"in{number}", tmp_path / f"out{number}")
+        for each in tree:
+            each.mkdir()
+        number += 1
+        pump = make_pump(tree[0], **WAYS[way])
+        match number % 3:
+            case 0:
+                run_three(tree, pump, operations, seed, fork, rounds=4, pattern=WAYS[way].get("file_pattern"))
+            case 1:
+                one_run(tree, pump, operations, seed, way, linked=number % 2 == 0, rounds=25)
+            case 2 if way != "pattern":
+                lose_links(tree, pump, operations, seed, rounds=20)
+        pump.source.close()
