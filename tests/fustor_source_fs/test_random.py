@@ -70,8 +70,16 @@ def one_run(tree, pump, operations, seed, way, linked, *, rounds) -> None:
         pump.sync()
         context = f"seed {seed}, round {number}: " + "\n".join(random_tree.log[-40:])
         pump.assert_exact(context, linked=linked, pattern=WAYS[way].get("file_pattern"))
+        wait_until_current(pump)
+
+
+def wait_until_current(pump) -> None:
+    while True:
         status = pump.source.get_status()
-        assert (status.not_current_because, status.pending, status.dirty) == (None, 0, 0), context
+        if (status.not_current_because, status.pending, status.dirty) == (None, 0, 0):
+            return
+        if not pump.step():
+            pump.source.wait(1.0)
 
 
 class DyingLink:

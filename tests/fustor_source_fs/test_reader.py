@@ -1,0 +1,157 @@
+"""The thread that empties the kernel's queue, and draining beside it."""
+
+import os
+import threading
+
+import pytest
+
+from fustor_source_fs.bindings import Inotify
+from fustor_source_fs.reader import Reader
+from fustor_source_fs.records import parse_records
+from waiting import until
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """An inotify instance that watches a directory."""
+    inotify = Inotify()
+    directory = os.open(tmp_path, os.O_RDONLY)
+    inotify.add_watch(directory)
+    os.close(directory)
+    yield inotify, tmp_path
+    inotify.close()
+
+
+def stop_unstarted(reader: Reader) -> None:
+    os.close(reader._stop_fd)
+    os.close(reader._mounts_fd)
+
+
+def test_what_happens_is_read_in_order_and_wakes(watched):
+    inotify, directory = watched
+    wake = threading.Event()
+    reader = Reader(inotify, 1 << 20, wake)
+    reader.start()
+    for number in range(50):
+        (directory / f"d{number}").mkdir()
+    assert wake.wait(30)
+    reader.drain()
+    data, overflowed = reader.take()
+    reader.stop()
+    assert [each.name for each in parse_records(b"".join(data))] == [b"d%d" % number for number in range(50)]
+    assert not overflowed
+    assert not reader.has_backlog()
+
+
+class HeldRead:
+    """An inotify instance whose first read has taken records from the kernel and not returned yet."""
+
+    def __init__(self, inotify: Inotify) -> None:
+        self._inotify = inotify
+        self.fd = inotify.fd
+        self.has_read = threading.Event()
+        self.may_return = threading.Event()
+
+    def read(self, size: int) -> bytes:
+        data = self._inotify.read(size)
+        if not self.may_return.is_set():
+            self.has_read.set()
+            assert self.may_return.wait(30)
+        return data
+
+    def get_queued_bytes(self) -> int:
+        return self._inotify.get_queued_bytes()
+
+
+class TellingLock:
+    """A lock that tells when somebody had to wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.was_waited_for = threading.Event()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self.was_waited_for.set()
+            self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+def test_draining_waits_for_what_the_thread_is_just_reading(watched):
+    inotify, directory = watched
+    held = HeldRead(inotify)
+    reader = Reader(held, 1 << 20, threading.Event())
+    reader._lock = lock = TellingLock()
+    reader.start()
+    (directory / "d").mkdir()
+    assert held.has_read.wait(30)
+    taken: list[bytes] = []
+
+    def drain() -> None:
+        reader.drain()
+        taken.extend(reader.take()[0])
+
+    draining = threading.Thread(target=drain)
+    draining.start()
+    until(
+        lambda: lock.was_waited_for.is_set() or not draining.is_alive(),
+        within_s=30, what="the drain to wait, or to be over too early",
+    )  # fmt: skip
+    held.may_return.set()
+    draining.join()
+    reader.stop()
+    assert [each.name for each in parse_records(b"".join(taken))] == [b"d"]
+
+
+def test_draining_reads_all_that_is_queued_without_any_thread(watched):
+    inotify, directory = watched
+    reader = Reader(inotify, 1 << 30, threading.Event())
+    for number in range(5000):
+        os.mkdir(directory / f"directory-{number}")
+    reader.drain()
+    names = [each.name for data in reader.take()[0] for each in parse_records(data)]
+    assert names == [b"directory-%d" % number for number in range(5000)]
+    assert inotify.get_queued_bytes() == 0
+    stop_unstarted(reader)
+
+
+def test_a_backlog_over_its_bound_is_thrown_away_and_said_once(watched):
+    inotify, directory = watched
+    reader = Reader(inotify, 100, threading.Event())
+    (directory / "a").mkdir()
+    reader.drain()
+    assert reader.take()[1] is False
+    for number in range(10):
+        (directory / f"b{number}").mkdir()
+    reader.drain()
+    (directory / "c").mkdir()
+    reader.drain()
+    assert reader.has_backlog()
+    data, overflowed = reader.take()
+    assert overflowed
+    assert [each.name for each in parse_records(b"".join(data))] == [b"c"]
+    assert reader.take() == ([], False)
+    stop_unstarted(reader)
+
+
+def test_a_backlog_that_is_taken_in_time_never_overflows(watched):
+    inotify, directory = watched
+    reader = Reader(inotify, 100, threading.Event())
+    for number in range(20):
+        (directory / f"d{number}").mkdir()
+        reader.drain()
+        assert reader.take()[1] is False
+    stop_unstarted(reader)
+
+
+def test_stopping_ends_the_thread_and_closes_what_it_polled(watched):
+    inotify, _ = watched
+    reader = Reader(inotify, 100, threading.Event())
+    reader.start()
+    reader.stop()
+    assert not reader._thread.is_alive()
+    for descriptor in (reader._stop_fd, reader._mounts_fd):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
