@@ -1,5 +1,6 @@
 """Snapshots, barriers, recovery, following and pressure of the whole source, step by step."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,27 @@ def test_a_follower_says_what_was_born_and_read_about_while_it_walked(inside, st
         if (item := next(still.messages)) is not None:
             still.take(item)
     still.say()
+    assert {b"/new", b"/new/deep", b"/new/deep/deeper", b"/new/deep/deeper/f"} <= sent(still.items)
+
+
+def test_a_walk_that_overtakes_the_listing_of_what_was_born_hides_nothing_of_it(inside, still, monkeypatch):
+    for number in range(6):
+        make(inside / f"d{number}")
+    real = os.scandir
+
+    def create_first(place):
+        monkeypatch.setattr(os, "scandir", real)
+        make(inside / "new" / "deep" / "deeper", "f")
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", create_first)
+    still.source.follow()
+    next(still.messages)  # the root is walked: the walk has found /new, and its record is there too
+    for number in range(6):
+        still.source.rescan(b"/d%d" % number, recursive=False)  # listed before /new, so the walk is ahead of it
+    still.absorb()
+    still.source.barrier("b")
+    still.wait_for_barrier("b")
     assert {b"/new", b"/new/deep", b"/new/deep/deeper", b"/new/deep/deeper/f"} <= sent(still.items)
 
 
