@@ -3,7 +3,7 @@
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,16 @@ class Pump:
         self.view = ModelView()
         self.items: list[Any] = []
         self.messages = source.get_message_iterator()
-        self.snapshot: Iterator[Any] | None = None
+        self.snapshot: Generator[Any, None, None] | None = None
         self.barriers: list[str] = []
+        self._listings: list[Generator[Any, None, None]] = []
+
+    def close(self) -> None:
+        """Close the source, and before it what was begun and not taken to its end."""
+        for each in (self.messages, self.snapshot, *self._listings):
+            if each is not None:
+                each.close()
+        self.source.close()
 
     def start_snapshot(self) -> None:
         self.snapshot = self.source.get_snapshot_iterator()
@@ -125,9 +133,10 @@ class Pump:
                 self.take(item)
         return self.items[begun:]
 
-    def listing(self, path: bytes, lane: MessageSource = MessageSource.REALTIME) -> Iterator[Any]:
+    def listing(self, path: bytes, lane: MessageSource = MessageSource.REALTIME) -> Generator[Any, None, None]:
         """Begin to list a directory."""
-        return self.source._looker.list_directory(self.node(path), lane, lambda child: None)
+        self._listings.append(self.source._looker.list_directory(self.node(path), lane, lambda child: None))
+        return self._listings[-1]
 
     def node(self, path: bytes) -> Node:
         node, rest = self.source._tree.find(path)
@@ -203,15 +212,15 @@ def outside(tree: tuple[Path, Path]) -> Path:
 @pytest.fixture
 def make_pump() -> Iterator[Callable[..., Pump]]:
     """Start sources on any directory, each with its pump, and close them in the end."""
-    sources: list[FsSource] = []
+    pumps: list[Pump] = []
 
     def make(inside: Path, **params: Any) -> Pump:
-        sources.append(make_source(inside, **params))
-        return Pump(sources[-1], inside)
+        pumps.append(Pump(make_source(inside, **params), inside))
+        return pumps[-1]
 
     yield make
-    for source in sources:
-        source.close()
+    for pump in pumps:
+        pump.close()
 
 
 @pytest.fixture

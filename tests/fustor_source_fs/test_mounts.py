@@ -107,7 +107,7 @@ settle("another file system", lacks(b"/place/covered"))
 settle("change on another file system", has(b"/place/on-tmpfs"))
 run("umount", inside / "place")
 settle("end of the other file system", has(b"/place/covered"))
-pump.source.close()
+pump.close()
 print("all seen")
 """
 

@@ -192,4 +192,4 @@ def test_long_runs_in_every_way_find_no_difference(tmp_path, make_pump, operatio
                 one_run(tree, pump, operations, seed, way, linked=number % 2 == 0, rounds=25)
             case 2 if way != "pattern":
                 lose_links(tree, pump, operations, seed, rounds=20)
-        pump.source.close()
+        pump.close()
