@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -165,23 +166,25 @@ def test_a_place_that_is_not_a_file_is_a_configuration_error(tmp_path: Path) -> 
         EchoConfig(path="events.ndjson")
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """Let no file grow above 1,000 bytes, as a full disk does."""
+    """Let no file grow above 1,000 bytes, as a full disk does: not the one either that the test run writes to."""
     old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     old_action = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, old_limit[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
-    signal.signal(signal.SIGXFSZ, old_action)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
+        signal.signal(signal.SIGXFSZ, old_action)
 
 
-def test_a_batch_that_does_not_fit_leaves_nothing_behind(tmp_path: Path, small_files: None) -> None:
+def test_a_batch_that_does_not_fit_leaves_nothing_behind(tmp_path: Path) -> None:
     driver = echo(tmp_path)
     session = driver.open_session()
     driver.push(session, make_batch([update(b"a", b"b")]))
     before = (tmp_path / "out").read_bytes()
-    with pytest.raises(Unavailable, match=os.strerror(errno.EFBIG)):
+    with small_files(), pytest.raises(Unavailable, match=os.strerror(errno.EFBIG)):
         driver.push(session, make_batch([update(*(b"%d" % number for number in range(50)))]))
     assert (tmp_path / "out").read_bytes() == before
 
