@@ -3,7 +3,6 @@
 import os
 import random
 import shutil
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator

@@ -67,7 +67,8 @@ class Pushed:
             found = seen() or {}
             missing = sorted(expected.keys() - found.keys())[:10]
             surplus = sorted(found.keys() - expected.keys())[:10]
-            sizes = [(path, found[path], expected[path]) for path in expected if found.get(path, -1) != expected[path]]
+            both = expected.keys() & found.keys()
+            sizes = [(path, found[path], expected[path]) for path in both if found[path] != expected[path]]
             pytest.fail(f"{what}\nmissing {missing}\nonly in the view {surplus}\nsizes (is, should be) {sizes[:10]}")
 
     def pipe(self) -> dict[str, object]:
