@@ -43,6 +43,14 @@ def test_a_listing_is_not_due_when_its_directory_went_later() -> None:
     assert recent.is_due(b"/a/b/c", 6)
 
 
+def test_a_listing_is_not_due_when_a_file_took_the_place_above_it() -> None:
+    recent = Recent()
+    recent.add(upsert(b"/a", 7))
+    assert not recent.is_due(b"/a/b/c", 6)
+    assert recent.is_due(b"/a/b/c", 8)
+    assert recent.is_overtaken(upsert(b"/a/b", 6))
+
+
 def test_what_is_older_than_what_was_pushed_is_overtaken() -> None:
     recent = Recent()
     recent.add(upsert(b"/d/f", 6))

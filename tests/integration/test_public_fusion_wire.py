@@ -241,6 +241,27 @@ def test_a_listing_of_a_directory_that_is_gone_makes_nothing(agent: Agent) -> No
     agent.sees({"/last": 1})
 
 
+def test_a_listing_of_what_the_same_batch_removes_makes_nothing(agent: Agent) -> None:
+    agent.open()
+    agent.push(agent.put(b"/p/", b"/p/q/", b"/p/q/f", b"/x/", b"/x/y/", b"/x/y/f"))
+    start = agent.stamp()
+    rows = agent.put(b"/p/q/", b"/p/q/f", b"/x/y/", b"/x/y/f")
+    agent.push(rows, agent.listed(b"/p/q", start), agent.listed(b"/x/y", start), agent.put(b"/x"), agent.gone(b"/p"))
+    agent.push(agent.put(b"/last"))
+    agent.sees({"/x": 1, "/last": 1})
+
+
+def test_what_is_older_than_a_file_is_not_made_below_it(agent: Agent) -> None:
+    agent.open()
+    agent.push(agent.put(b"/x/", b"/x/y/", b"/x/y/f"))
+    start = agent.stamp()
+    old = agent.put(b"/x/y/", b"/x/y/f")
+    agent.push(agent.put(b"/x"))
+    agent.push(old, agent.listed(b"/x/y", start))
+    agent.push(agent.put(b"/last"))
+    agent.sees({"/x": 1, "/last": 1})
+
+
 def test_listings_can_be_repeated_for_ever(agent: Agent) -> None:
     agent.open()
     for size in range(1, 6):

@@ -38,7 +38,7 @@ from fustor_event_model import (
 from fustor_pusher_fusion import wire
 from fustor_pusher_fusion.answers import explain, read_pushed, was_processed
 from fustor_pusher_fusion.client import Answer, Channel
-from fustor_pusher_fusion.recent import parent
+from fustor_pusher_fusion.recent import lineage, parent
 from fustor_pusher_fusion.session import SessionState
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class PublicPush:
                 listed[item.path] = (item.index, len(changes))
             elif isinstance(item, InsertEvent | UpdateEvent | DeleteEvent):
                 changes.extend(self._changes(lane, item))
-        due = self._due(lane, {path: index for path, (index, _) in listed.items()})
+        due = self._due(lane, {path: index for path, (index, _) in listed.items()}, changes)
         if due:
             self._complete_listings(lane, due, changes)
         elif changes:
@@ -132,12 +132,20 @@ class PublicPush:
             ]
         return [change for change in changes if not recent.is_overtaken(change)]
 
-    def _due(self, lane: MessageSource, listed: Mapping[bytes, int]) -> dict[bytes, int]:
-        """Choose the listings that must be completed by an audit."""
+    def _due(
+        self, lane: MessageSource, listed: Mapping[bytes, int], changes: Iterable[wire.Change]
+    ) -> dict[bytes, int]:
+        """Choose the listings that must be completed by an audit, after the changes they came with."""
         recent = self._state.recent
-        if not self._state.leads or (lane is MessageSource.SNAPSHOT and self._state.fresh):
+        if not listed or not self._state.leads or (lane is MessageSource.SNAPSHOT and self._state.fresh):
             return {}
-        due = {path: index for path, index in listed.items() if recent.is_due(path, index)}
+        removing = (one for one in changes if isinstance(one, wire.Delete) or not one.row.is_directory)
+        removed = {change.path: change.index for change in removing}
+        due = {
+            path: index
+            for path, index in listed.items()
+            if recent.is_due(path, index) and all(removed.get(each, -1) < index for each in lineage(path))
+        }
         for path in [path for path, index in due.items() if not recent.is_complete(index)]:
             del due[path]
             log.warning("listing too large to be compared, names that vanished stay until the next one path=%r", path)

@@ -8,6 +8,7 @@ older listings, and then nothing is deleted rather than too much.
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 
 import msgspec
 
@@ -67,11 +68,11 @@ class Recent:
         seen = self._by_directory.get(directory, {}).get(change.path)
         if seen is not None and seen.index > change.index:
             return True
-        return self._listed.get(directory, -1) > change.index or self._is_gone(change.path, change.index)
+        return self._listed.get(directory, -1) > change.index or self._is_removed(change.path, change.index)
 
     def is_due(self, directory: bytes, index: int) -> bool:
-        """Tell whether a listing may delete: not overtaken by another one, the directory not gone since."""
-        return self._listed.get(directory, -1) < index and not self._is_gone(directory, index)
+        """Tell whether a listing may delete: not overtaken by another one, the directory not removed since."""
+        return self._listed.get(directory, -1) < index and not self._is_removed(directory, index)
 
     def is_complete(self, index: int) -> bool:
         """Tell whether every name that was pushed with this index or a higher one is remembered."""
@@ -103,12 +104,14 @@ class Recent:
         if len(self._listed) > MAX_LISTED:
             self._listed.popitem(last=False)
 
-    def _is_gone(self, path: bytes, index: int) -> bool:
-        """Tell whether the path, or a directory above it, was deleted with a higher index."""
-        while self._gone and path != b"/":
-            if self._gone.get(path, -1) > index:
+    def _is_removed(self, path: bytes, index: int) -> bool:
+        """Tell whether with a higher index the path was deleted, or one above it deleted or made a file."""
+        for each in lineage(path):
+            if self._gone.get(each, -1) > index:
                 return True
-            path = parent(path)
+            seen = None if each == path else self._by_directory.get(parent(each), {}).get(each)
+            if seen is not None and seen.directory is None and seen.index > index:
+                return True
         return False
 
     def _forget_oldest(self) -> None:
@@ -126,3 +129,10 @@ class Recent:
 def parent(path: bytes) -> bytes:
     """Return the directory of an absolute path; the root is its own."""
     return path[: path.rindex(b"/")] or b"/"
+
+
+def lineage(path: bytes) -> Iterator[bytes]:
+    """Yield an absolute path and all above it, but the root."""
+    while path != b"/":
+        yield path
+        path = parent(path)
