@@ -190,6 +190,19 @@ def test_what_was_acknowledged_is_not_recovered(inside, still):
     assert still.source.get_status().details["inflight"] == 0
 
 
+def test_a_row_of_a_directory_that_got_lost_goes_before_what_is_in_it(inside, still):
+    make(inside / "o" / "x" / "y", "f")
+    (inside / "d").write_text("a file")
+    still.begin()
+    (inside / "d").unlink()
+    (inside / "o" / "x").rename(inside / "d")
+    still.absorb()
+    for position in reversed(lose(still)):
+        still.source.recover(position)
+    still.say()  # the view refuses rows below a file
+    still.assert_exact()
+
+
 def test_what_got_lost_of_a_directory_that_is_gone_is_nobodys_work(inside, still):
     make(inside / "d", "f")
     still.begin()

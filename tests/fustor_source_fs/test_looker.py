@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -588,6 +589,44 @@ def test_a_thousand_levels_are_watched_renamed_and_dropped(inside, outside, stil
     (inside / "moved").rename(outside / "moved")
     names_in_use(still)
     assert not still.view.get_entries()
+    subprocess.run(["rm", "-rf", outside / "moved"], check=True)  # deeper than pytest's own cleaning can go
+
+
+def test_a_directory_that_came_to_the_place_of_a_file_is_said_before_what_is_in_it(inside, still):
+    make(inside / "o" / "x" / "y" / "z", "f")
+    make(inside / "first", "f")
+    (inside / "d").write_text("a file")
+    still.begin()
+    still.source.rescan(b"/o/x/y/z", recursive=False)  # listed first of all that the rename makes necessary
+    (inside / "first" / "f").write_text("looked at before /d is")
+    (inside / "d").unlink()
+    (inside / "o" / "x").rename(inside / "d")
+    names_in_use(still)  # the view refuses rows below a file
+    assert listed(still.items)[0] == b"/d/y/z"
+
+
+def test_a_directory_that_cannot_be_said_yet_keeps_what_is_in_it_waiting(inside, still, monkeypatch):
+    make(inside / "o" / "x" / "y", "f")
+    make(inside / "first", "f")
+    (inside / "d").write_text("a file")
+    still.begin()
+    still.source.rescan(b"/o/x/y", recursive=False)
+    (inside / "first" / "f").write_text("looked at before /d is")
+    (inside / "d").unlink()
+    (inside / "o" / "x").rename(inside / "d")
+    still.absorb()
+
+    refused = []
+
+    def refuse(root, path):
+        refused.append(path)
+        monkeypatch.undo()
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(looker, "stat_directory", refuse)
+    still.sync()  # waits for what is looked at again a little later
+    assert refused == [b"/d"]
+    names_in_use(still)
 
 
 def test_special_files_are_rows_and_never_opened(inside, still):

@@ -39,6 +39,9 @@ class ModelView:
         known = self.rows.get(path)
         if known is not None and known[0] > index:
             raise AssertionError(f"{path!r}: index {index} left the source after {known[0]}")
+        for above in _ancestors(path):
+            if above in self.rows and not self.rows[above][1].is_directory:
+                raise AssertionError(f"{path!r} left the source while {above!r} was no directory yet")
         if not row.is_directory and self._below[path]:
             self._remove(path, index)
         if path not in self.rows:

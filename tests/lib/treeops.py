@@ -105,7 +105,7 @@ class RandomTree:
     # -- operations -------------------------------------------------------------------------
 
     def create_at(self, path: bytes) -> bytes:
-        with open(path, "wb") as file:
+        with open(path, "wb", opener=_open_at_once) as file:
             file.write(b"x" * self.rng.randrange(2000))
         return path
 
@@ -114,7 +114,7 @@ class RandomTree:
 
     def append(self) -> str:
         path = self._regular()
-        with open(path, "ab") as file:
+        with open(path, "ab", opener=_open_at_once) as file:
             file.write(b"y" * self.rng.randrange(1, 100))
         return f"append {path!r}"
 
@@ -263,3 +263,8 @@ def _only_copyable(directory: bytes, names: list[bytes]) -> list[bytes]:
     return [
         name for name, path in paths if not (os.path.isfile(path) or os.path.isdir(path) or os.path.islink(path))
     ]
+
+
+def _open_at_once(path: bytes, flags: int) -> int:
+    """Open, or be refused: another writer may have put a FIFO here, which nobody will ever read."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)

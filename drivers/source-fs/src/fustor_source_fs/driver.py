@@ -180,9 +180,12 @@ class FsSource(SourceDriver):
             self._barriers.append((self._work.close_age(), _END_OF_SNAPSHOT))
         elif self._tree.get_path(sent.node) is not None:
             if not sent.names:
+                sent.node.arrived = True
                 sent.node.void_listing()
                 self._work.mark_dirty(sent.node, age=0)
             for name in sent.names:
+                if name in sent.node.children:
+                    sent.node.children[name].arrived = True
                 self._work.look(sent.node, name, age=0)
 
     def wait(self, timeout_s: float) -> None:
@@ -283,7 +286,8 @@ class FsSource(SourceDriver):
         node = self._following.pop()
         if self._tree.get_path(node) is None:
             return
-        if self._work.is_dirty(node) or node.listed > self._followed_from:  # sent, or about to be
+        about_to_be_sent = self._work.is_dirty(node) or node.arrived or self._tree.get_arrived(node)
+        if about_to_be_sent or node.listed > self._followed_from:
             self._following.extend(node.children.values())
             return
         for item in self._looker.list_directory(node, MessageSource.REALTIME, self._following.append):

@@ -28,7 +28,7 @@ from fustor_event_model import (
 from fustor_source_fs.bindings import Inotify
 from fustor_source_fs.inflight import Inflight
 from fustor_source_fs.pending import Group, Work
-from fustor_source_fs.scan import encode_name, make_row, open_directory
+from fustor_source_fs.scan import encode_name, make_row, open_directory, stat_directory
 from fustor_source_fs.translate import Translator
 from fustor_source_fs.watches import Node, Tree
 
@@ -133,13 +133,15 @@ class Looker:
             mark: The work this fulfils, if it is work.
         """
         path = self._tree.get_path(node)
-        first = self._clock.stamp()
         fd = None if path is None else self._open(node, path, mark)
         try:
             if fd is not None:
                 assert path is not None
                 self._watch(node, fd)
-                yield from self._list(_Listing(node, path, fd, lane, mark), found, first, mark)
+                at = _Listing(node, path, fd, lane, mark)
+                yield from self._announce(at, mark)
+                if not self._is_void(at) and not self._tree.get_arrived(node):
+                    yield from self._list(at, found, mark)
         finally:
             if fd is not None:
                 os.close(fd)
@@ -266,10 +268,9 @@ class Looker:
         self._work.look(node, name, age=group.age)
         return False
 
-    def _list(
-        self, at: "_Listing", found: Callable[[Node], None], first: int, mark: Group | None
-    ) -> Iterator[FsItem]:
-        yield self._make_own_row(at, first)
+    def _list(self, at: "_Listing", found: Callable[[Node], None], mark: Group | None) -> Iterator[FsItem]:
+        first = self._clock.stamp()
+        yield self._make_own_row(at.node, at.path, os.fstat(at.fd), first, at)
         # Whatever is yielded may be taken much later. What moved meanwhile is listed again
         # under its new path, and what is looked at from here on must not go under the old one.
         if self._is_void(at):
@@ -296,11 +297,28 @@ class Looker:
             position = self._inflight.add(at.node, (), at.since_s)
             yield Listed(index=first, message_source=at.lane, path=at.path, position=position)
 
-    def _make_own_row(self, at: "_Listing", first: int) -> FsEvent:
-        node, path = at.node, at.path
+    def _announce(self, at: "_Listing", mark: Group | None) -> Iterator[FsEvent]:
+        """Yield the rows of directories above that came to their places by a rename: files may have been there."""
+        for above in self._tree.get_arrived(at.node):
+            path = self._tree.get_path(above)
+            if path is None or self._is_void(at):
+                return
+            index = self._clock.stamp()
+            try:
+                status = stat_directory(self._root, path)
+            except OSError:  # on its way to another place, and all below it; the look says what is wrong
+                self._work.look_self(above, age=None if mark is None else mark.age)
+                self._defer(at.node, mark)
+                return
+            yield self._make_own_row(above, path, status, index, at)
+
+    def _make_own_row(
+        self, node: Node, path: bytes, status: os.stat_result, index: int, at: "_Listing"
+    ) -> FsEvent:
+        node.arrived = False
         prefix = b"/" if node.parent is None else path[: -len(node.name)]
-        rows = [make_row(node.name, os.fstat(at.fd), at.fd, b"")]
-        return self._make_update(rows, prefix, first, at.lane, self._inflight.add(node, (), at.since_s))
+        rows = [make_row(node.name, status, at.fd, b"")]
+        return self._make_update(rows, prefix, index, at.lane, self._inflight.add(node, (), at.since_s))
 
     def _look_at_entries(
         self, at: "_Listing", entries: Iterator["os.DirEntry[str]"], found: Callable[[Node], None]
@@ -386,10 +404,11 @@ class Looker:
             self._inotify.remove_watch(unheld)
 
     def _get_child(self, node: Node, name: bytes, status: os.stat_result) -> Node:
-        """Return the node of a subdirectory, a new one if another directory is there now."""
+        """Return the node of a subdirectory whose row is being made; a new one if another directory is there now."""
         child = node.children.get(name)
         if child is not None:
             if not child.inode or child.is_same(status.st_dev, status.st_ino):
+                child.arrived = False
                 return child
             self._translator.drop(child)
         child = self._translator.take_moving(status.st_dev, status.st_ino)
@@ -397,6 +416,7 @@ class Looker:
             return self._tree.add(node, name)
         self._tree.attach(child, node, name)
         self._translator.mark_subtree_dirty(child)
+        child.arrived = False
         return child
 
     def _drop_child(self, node: Node, name: bytes) -> None:

@@ -1,5 +1,6 @@
 """Look at directories and names by descriptor, and make rows of what is there."""
 
+import errno
 import os
 import stat
 import sys
@@ -34,15 +35,28 @@ def open_directory(root: bytes, path: bytes) -> int:
     names = [name for name in path.split(b"/") if name]
     if not names:
         return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK)
-    current = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    above = _open_step_by_step(root, names[:-1])
     try:
-        for name in names[:-1]:
-            below = os.open(name, _STEP, dir_fd=current)
-            os.close(current)
-            current = below
-        return os.open(names[-1], _DIRECTORY, dir_fd=current)
+        return os.open(names[-1], _DIRECTORY, dir_fd=above)
     finally:
-        os.close(current)
+        os.close(above)
+
+
+def stat_directory(root: bytes, path: bytes) -> os.stat_result:
+    """
+    Look at a directory below the root, which need not be readable.
+
+    Args, Raises: as for `open_directory`.
+    """
+    names = [name for name in path.split(b"/") if name] or [b"."]
+    above = _open_step_by_step(root, names[:-1])
+    try:
+        status = os.stat(names[-1], dir_fd=above, follow_symlinks=False)
+    finally:
+        os.close(above)
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return status
 
 
 def encode_name(name: str) -> bytes:
@@ -85,3 +99,16 @@ def make_row(
         target,
         closed,
     )
+
+
+def _open_step_by_step(root: bytes, names: list[bytes]) -> int:
+    current = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names:
+            below = os.open(name, _STEP, dir_fd=current)
+            os.close(current)
+            current = below
+    except BaseException:
+        os.close(current)
+        raise
+    return current

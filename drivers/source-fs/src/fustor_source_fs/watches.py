@@ -18,7 +18,7 @@ class Node:
         parent: The node above; None for the root and for detached nodes.
     """
 
-    __slots__ = ("children", "device", "generation", "inode", "listed", "name", "parent", "watch")
+    __slots__ = ("arrived", "children", "device", "generation", "inode", "listed", "name", "parent", "watch")
 
     def __init__(self, name: bytes, parent: "Node | None") -> None:
         self.name = name
@@ -31,6 +31,8 @@ class Node:
         """Index of the last complete listing, negative if it was not sent; 0 if there was none."""
         self.generation = 0
         """Raised by every move of this node or one above it, and by `void_listing`."""
+        self.arrived = False
+        """Put at its place by a rename, or its row lost: nothing below it is sent before its own row."""
 
     def __repr__(self) -> str:
         return f"<Node {self.name!r} {self.device}:{self.inode} watch={self.watch}>"
@@ -67,6 +69,17 @@ class Tree:
             return None
         parts.reverse()
         return b"/" + b"/".join(parts)
+
+    def get_arrived(self, node: Node) -> list[Node]:
+        """Return the nodes above this one whose rows must go before its own, the topmost first."""
+        arrived: list[Node] = []
+        above = node.parent
+        while above is not None:
+            if above.arrived:
+                arrived.append(above)
+            above = above.parent
+        arrived.reverse()
+        return arrived
 
     def is_detached(self, node: Node) -> bool:
         """Tell whether a node is between two places; one that was dropped is not."""
@@ -126,6 +139,7 @@ class Tree:
         node.parent = parent
         node.name = name
         parent.children[name] = node
+        node.arrived = True
         for each in self.walk(node):
             each.generation += 1
 
