@@ -605,6 +605,18 @@ def test_a_directory_that_came_to_the_place_of_a_file_is_said_before_what_is_in_
     assert listed(still.items)[0] == b"/d/y/z"
 
 
+def test_all_directories_of_a_moved_tree_are_said_before_what_is_in_them(inside, still):
+    make(inside / "o" / "x" / "y" / "z", "f")
+    make(inside / "first", "f")
+    make(inside / "d", "y")  # as a file
+    still.begin()
+    still.source.rescan(b"/o/x/y/z", recursive=False)
+    (inside / "first" / "f").write_text("looked at before /d is")
+    exchange(bytes(inside / "o" / "x"), bytes(inside / "d"))
+    names_in_use(still)
+    assert listed(still.items)[0] == b"/d/y/z"
+
+
 def test_a_directory_that_cannot_be_said_yet_keeps_what_is_in_it_waiting(inside, still, monkeypatch):
     make(inside / "o" / "x" / "y", "f")
     make(inside / "first", "f")

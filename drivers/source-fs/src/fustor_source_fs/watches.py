@@ -32,7 +32,7 @@ class Node:
         self.generation = 0
         """Raised by every move of this node or one above it, and by `void_listing`."""
         self.arrived = False
-        """Put at its place by a rename, or its row lost: nothing below it is sent before its own row."""
+        """Has come to this path by a rename, or its row was lost: nothing below it is sent before its own row."""
 
     def __repr__(self) -> str:
         return f"<Node {self.name!r} {self.device}:{self.inode} watch={self.watch}>"
@@ -139,8 +139,8 @@ class Tree:
         node.parent = parent
         node.name = name
         parent.children[name] = node
-        node.arrived = True
         for each in self.walk(node):
+            each.arrived = True
             each.generation += 1
 
     def drop(self, node: Node) -> tuple[list[Node], list[int]]:
