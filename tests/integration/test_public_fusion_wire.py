@@ -251,6 +251,15 @@ def test_a_listing_of_what_the_same_batch_removes_makes_nothing(agent: Agent) ->
     agent.sees({"/x": 1, "/last": 1})
 
 
+def test_a_listing_removes_what_only_an_older_row_of_the_same_batch_named(agent: Agent) -> None:
+    agent.open()
+    agent.push(agent.put(b"/d/", b"/d/sub/", b"/d/sub/f", b"/d/stays"))
+    old = agent.put(b"/d/sub/", b"/d/sub/f", b"/d/g")
+    start = agent.stamp()
+    agent.push(old, agent.put(b"/d/stays"), agent.listed(b"/d", start))
+    agent.sees({"/d": 1, "/d/stays": 1})
+
+
 def test_what_is_older_than_a_file_is_not_made_below_it(agent: Agent) -> None:
     agent.open()
     agent.push(agent.put(b"/x/", b"/x/y/", b"/x/y/f"))

@@ -104,12 +104,19 @@ class PublicPush:
             elif isinstance(item, InsertEvent | UpdateEvent | DeleteEvent):
                 changes.extend(self._changes(lane, item))
         due = self._due(lane, {path: index for path, (index, _) in listed.items()}, changes)
+        # What a listing did not name again is gone; said within its audit, it would count as touched.
+        standing = {
+            place: change
+            for place, change in enumerate(changes)
+            if isinstance(change, wire.Delete) or change.index >= due.get(parent(change.path), 0)
+        }
+        changes = list(standing.values())
         if due:
             self._complete_listings(lane, due, changes)
         elif changes:
             rows = self._send_feedback(changes) if lane is MessageSource.SENTINEL else changes
             self._send_changes(lane, rows)
-        for place, change in enumerate(changes):
+        for place, change in standing.items():
             directory = parent(change.path)
             # What stands before the word that its directory was listed has been compared.
             compared = directory in due and place < listed[directory][1]
