@@ -139,10 +139,11 @@ def test_the_view_follows_every_kind_of_change(pushed: Pushed) -> None:
     pushed.assert_same("after the second changes")
 
 
-def test_random_operations_end_as_the_tree(pushed: Pushed) -> None:
+@pytest.mark.parametrize("rounds", [5, pytest.param(150, marks=[pytest.mark.chaos, pytest.mark.timeout(1800)])])
+def test_random_operations_end_as_the_tree(pushed: Pushed, rounds: int) -> None:
     seed = random.randrange(1 << 30)
     writer = UniqueNames(pushed.inside, pushed.outside, random.Random(seed))
-    for round_number in range(5):
+    for round_number in range(rounds):
         for _ in range(40):
             writer.step()
         pushed.assert_same(f"seed {seed}, round {round_number}\n" + "\n".join(writer.log[-40:]))
