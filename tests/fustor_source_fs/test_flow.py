@@ -203,6 +203,21 @@ def test_a_row_of_a_directory_that_got_lost_goes_before_what_is_in_it(inside, st
     still.assert_exact()
 
 
+def test_a_row_above_that_gets_lost_while_it_is_said_again_drops_no_listing_below(inside, still):
+    make(inside / "d" / "below")
+    still.begin()
+    (inside / "d" / "below" / "leaf").write_text("")
+    still.read()
+    still.source._translator.overflow()
+    while not any(isinstance(item, Listed) and item.path == b"/d" for item in still.items):
+        still.take(next(still.messages))
+    for _ in range(2):
+        still.source.recover(still.source._inflight.add(still.node(b"/d")))
+        still.take(next(still.messages))  # the listing of what is below begins with the row of d
+    assert b"/d/below/leaf" in sent(still.say())
+    still.assert_exact()
+
+
 def test_what_got_lost_of_a_directory_that_is_gone_is_nobodys_work(inside, still):
     make(inside / "d", "f")
     still.begin()

@@ -9,7 +9,7 @@ and have everything below it looked at again, with higher indices.
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Final, NamedTuple
 
 from fustor_core.clock import IndexClock
@@ -139,8 +139,8 @@ class Looker:
                 assert path is not None
                 self._watch(node, fd)
                 at = _Listing(node, path, fd, lane, mark)
-                yield from self._announce(at, mark)
-                if not self._is_void(at) and not self._tree.get_arrived(node):
+                announced = yield from self._announce(at, mark)
+                if announced:
                     yield from self._list(at, found, mark)
         finally:
             if fd is not None:
@@ -273,7 +273,7 @@ class Looker:
         yield self._make_own_row(at.node, at.path, os.fstat(at.fd), first, at)
         # Whatever is yielded may be taken much later. What moved meanwhile is listed again
         # under its new path, and what is looked at from here on must not go under the old one.
-        if self._is_void(at):
+        if self._must_stop(at, mark):
             return
         try:
             with os.scandir(at.fd) as entries:
@@ -283,7 +283,7 @@ class Looker:
                     if not rows:
                         break
                     yield self._make_update(rows, at.path, index, at.lane, self._inflight.add(at.node, (), at.since_s))
-                    if self._is_void(at):
+                    if self._must_stop(at, mark):
                         return
         except OSError as err:
             self._skip(at.node, at.path, err)
@@ -297,20 +297,29 @@ class Looker:
             position = self._inflight.add(at.node, (), at.since_s)
             yield Listed(index=first, message_source=at.lane, path=at.path, position=position)
 
-    def _announce(self, at: "_Listing", mark: Group | None) -> Iterator[FsEvent]:
-        """Yield the rows of directories above that came to their places by a rename: files may have been there."""
-        for above in self._tree.get_arrived(at.node):
+    def _announce(self, at: "_Listing", mark: Group | None) -> Generator[FsEvent, None, bool]:
+        """
+        Yield the rows of directories above that came to their places by a rename: files may have been there.
+
+        Returns:
+            True when the listing may begin; otherwise it is made again.
+        """
+        while not self._is_void(at):
+            arrived = self._tree.get_arrived(at.node)
+            if not arrived:
+                return True
+            above = arrived[0]  # one at a time: another row may get lost whenever one is taken
             path = self._tree.get_path(above)
-            if path is None or self._is_void(at):
-                return
+            assert path is not None  # it is on the way to a node that has one
             index = self._clock.stamp()
             try:
                 status = stat_directory(self._root, path)
             except OSError:  # on its way to another place, and all below it; the look says what is wrong
                 self._work.look_self(above, age=None if mark is None else mark.age)
                 self._defer(at.node, mark)
-                return
+                return False
             yield self._make_own_row(above, path, status, index, at)
+        return False
 
     def _make_own_row(
         self, node: Node, path: bytes, status: os.stat_result, index: int, at: "_Listing"
@@ -358,6 +367,15 @@ class Looker:
     def _is_void(self, at: "_Listing") -> bool:
         """Tell whether the directory was moved or dropped, or a part lost, since the listing began."""
         return at.node.generation != at.generation or self._tree.get_path(at.node) != at.path
+
+    def _must_stop(self, at: "_Listing", mark: Group | None) -> bool:
+        """Tell whether a listing must not go on; it is then made again."""
+        if self._is_void(at):
+            return True  # whoever made it void has noted the directory
+        if self._tree.get_arrived(at.node):  # a row above got lost meanwhile, and goes before what is below
+            self._work.mark_dirty(at.node, age=None if mark is None else mark.age)
+            return True
+        return False
 
     def _open(self, node: Node, path: bytes, taken: Group | None) -> int | None:
         try:
