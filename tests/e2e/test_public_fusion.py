@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from public_fusion import NotInstallable, PublicFusion
+from public_fusion import PublicFusion
+from released import NotInstallable
 
 from agent import AgentUnderTest
 from configfile import write_config

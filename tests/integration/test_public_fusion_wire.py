@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from public_fusion import NotInstallable, PublicFusion
+from public_fusion import PublicFusion
+from released import NotInstallable
 
 from fustor_core.drivers import PusherContext, Role, Session
 from fustor_core.errors import ConfigError

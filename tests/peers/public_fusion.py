@@ -1,82 +1,24 @@
-"""
-The public Fusion 0.8.17, as released, in an environment of its own.
+"""The public Fusion 0.8.17, as released, in an environment of its own."""
 
-Its packages have the names of ours, so they never go into the environment of the tests:
-they are installed once into the user's cache directory.
-"""
-
-import fcntl
 import json
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
+from released import install
+
 from waiting import until
 
-VERSION: Final = "0.8.17"
-INSTALL_TIMEOUT_S: Final = 600.0
+PARTS: Final = (
+    "fustor-fusion", "fustor-core", "fustor-fusion-sdk", "fustor-receiver-http", "fustor-schema-fs", "fustor-view-fs",
+)  # fmt: skip
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0
-
-
-class NotInstallable(Exception):
-    """The packages cannot be had; the message is what the installer said last."""
-
-
-def install() -> Path:
-    """
-    Install the released packages, unless that was done before.
-
-    Returns:
-        The environment's `bin` directory.
-
-    Raises:
-        NotInstallable: The registry does not give them.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fustor-tests"
-    cache.mkdir(parents=True, exist_ok=True)
-    place = cache / f"public-fusion-{VERSION}-py{sys.version_info.major}.{sys.version_info.minor}"
-    done = place / "installed"
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may want it at the same time
-        if not done.exists():
-            shutil.rmtree(place, ignore_errors=True)
-            # Not the tests' own interpreter: that one is itself in a virtual environment.
-            _run([sys.executable, "-m", "venv", str(place)])
-            _run([str(place / "bin" / "python"), "-m", "pip", "install", "-q", *_requirements()])
-            done.touch()
-    return place / "bin"
-
-
-def _requirements() -> list[str]:
-    """All of one release: the parts require each other without versions, and the registry holds newer ones."""
-    parts = ("fustor-fusion", "fustor-core", "fustor-fusion-sdk", "fustor-receiver-http", "fustor-schema-fs")
-    return [f"{part}=={VERSION}" for part in (*parts, "fustor-view-fs")]
-
-
-def _run(command: list[str]) -> None:
-    try:
-        subprocess.run(
-            command,
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=INSTALL_TIMEOUT_S,
-            text=True,
-        )
-    except subprocess.CalledProcessError as err:
-        last = [line for line in err.stdout.splitlines() if line.strip()][-1:]
-        raise NotInstallable(" ".join(last) or f"{command[0]} failed") from err
-    except (OSError, subprocess.TimeoutExpired) as err:
-        raise NotInstallable(str(err)) from err
 
 
 class PublicFusion:
@@ -108,7 +50,7 @@ class PublicFusion:
 
     def start(self) -> "PublicFusion":
         """Start it, on ports that are free now or on those that it had before, and wait until it answers."""
-        bin_directory = install()
+        bin_directory = install("public-fusion", PARTS)
         if not self.port:
             self.port, self.view_port = free_ports(2)
         (self.home / "fusion-config").mkdir(parents=True, exist_ok=True)

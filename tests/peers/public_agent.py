@@ -1,0 +1,94 @@
+"""The public agent 0.8.17, as released, in an environment of its own."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from released import install
+
+PARTS: Final = (
+    "fustor-agent", "fustor-agent-sdk", "fustor-core", "fustor-fusion-sdk", "fustor-schema-fs", "fustor-sender-echo",
+    "fustor-sender-http", "fustor-source-fs",
+)  # fmt: skip
+STOP_TIMEOUT_S: Final = 20.0
+
+
+class PublicAgent:
+    """
+    One public agent with one pipe; owns its process until `stop` or `kill`.
+
+    Args:
+        home: For its configuration and log; made if missing. A second one there has the same agent id.
+        tree: The directory that it watches.
+        endpoint: Of the Fusion.
+        key: That may push there.
+        audit_interval_s: The first audit comes that long after it leads.
+        session_timeout_s: What it asks for.
+    """
+
+    def __init__(
+        self, home: Path, *, tree: Path, endpoint: str, key: str, audit_interval_s: float, session_timeout_s: int = 30
+    ) -> None:
+        self.home = home
+        self._config = {
+            "sources": {"tree": {"driver": "fs", "uri": str(tree), "driver_params": {"file_pattern": "*"}}},
+            "senders": {"fusion": {"driver": "fusion", "uri": endpoint, "credential": {"key": key}}},
+            "pipes": {
+                "pipe": {
+                    "source": "tree",
+                    "sender": "fusion",
+                    "audit_interval_sec": audit_interval_s,
+                    "session_timeout_seconds": session_timeout_s,
+                }
+            },
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "PublicAgent":
+        """
+        Start it; returns at once.
+
+        Raises:
+            NotInstallable: The registry does not give it.
+        """
+        # The release of watchdog that its own requirements let in has another interface than it calls.
+        bin_directory = install("public-agent", PARTS, "watchdog<6")
+        (self.home / "agent-config").mkdir(parents=True, exist_ok=True)
+        (self.home / "agent-config" / "default.yaml").write_text(json.dumps(self._config))  # JSON is YAML
+        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self.home), "FUSTOR_HOME": str(self.home)}
+        with (self.home / "output").open("ab") as output:
+            self._process = subprocess.Popen(
+                [str(bin_directory / "fustor-agent"), "start"],
+                env=environment,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        return self
+
+    def stop(self) -> None:
+        """End it as an operator does: it closes its session."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash does: its session lives on without it."""
+        self._end(signal.SIGKILL)
+
+    def log(self) -> str:
+        """Return what it printed."""
+        return (self.home / "output").read_text(errors="replace")
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
