@@ -4,8 +4,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 
+from fustor_fusion import __version__
 from fustor_fusion.context import Context, answer
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.guard import HostGuard
@@ -17,6 +18,7 @@ def build_app(context: Context) -> HostGuard:
     """Build the application of one server."""
     app = Starlette(
         routes=[
+            Route("/", _say_hello, methods=["GET"]),
             Mount("/api/v1/pipe", routes=PipeRoutes(context).list_routes()),
             Mount("/api/v1/views", routes=ViewRoutes(context).list_routes()),
         ],
@@ -27,6 +29,11 @@ def build_app(context: Context) -> HostGuard:
         },
     )
     return HostGuard(app, context.config.host)
+
+
+async def _say_hello(_: Request) -> Response:
+    """Say who answers here, without a key: a look at whether the port is served, as clients of the protocol have it."""
+    return answer({"message": f"Fustor Fusion {__version__}"})
 
 
 async def _answer_refusal(_: Request, err: Exception) -> Response:
