@@ -100,6 +100,25 @@ def test_a_refused_batch_does_not_take_the_others_of_its_commit_with_it(store):
     assert store.get_totals()["files"] == 2
 
 
+def test_a_refused_batch_does_not_make_the_store_forget_the_position_of_another(store):
+    gate = threading.Event()
+    store.submit(lambda writer, careful: gate.wait(30))
+    futures = [push(store, make_body(7, b"a", epoch=3)), push(store, b"junk")]
+    gate.set()
+    assert futures[0].result().rows == 1
+    assert push(store, make_body(7, b"again", epoch=3)).result().rows == 0
+    assert isinstance(push(store, make_body(9, b"late", epoch=2)).exception(), RequestRefused)
+
+
+def test_work_that_nobody_waits_for_any_more_is_done_and_the_next_too(store):
+    gate = threading.Event()
+    store.submit(lambda writer, careful: gate.wait(30))
+    assert not push(store, make_body(1, b"a")).cancel()
+    gate.set()
+    assert push(store, make_body(2, b"b")).result().rows == 1
+    assert list_names(store) == [b"a", b"b"]
+
+
 def test_what_is_queued_together_is_committed_together(store):
     gate = threading.Event()
     store.submit(lambda writer, careful: gate.wait(30))

@@ -83,7 +83,7 @@ class Positions:
         return True
 
     def save(self) -> None:
-        """Write what has changed; call right before COMMIT."""
+        """Write what has changed; call at the end of each piece of work."""
         for owner in self._owners.values():
             if not owner.changed:
                 continue

@@ -52,6 +52,7 @@ class _Job(Generic[T]):
     def __init__(self, work: Work[T]) -> None:
         self.work = work
         self.future: Future[T] = Future()
+        self.future.set_running_or_notify_cancel()  # nobody can cancel it: it is done whether or not somebody waits
         self.result: T | None = None
         self.error: BaseException | None = None
 
@@ -153,7 +154,6 @@ class Store:
             if self._commits % _PURGE_EVERY == _PURGE_EVERY - 1:
                 self._purge()
             writer.tree.save()
-            writer.positions.save()
             self._db.execute("COMMIT")
         except apsw.Error as err:
             self._roll_back(before, err)
@@ -169,6 +169,8 @@ class Store:
             self._db.execute("SAVEPOINT work")
             try:
                 job.result = job.work(self._writer, careful)
+                # Now, not with the commit: a later job of the group that fails makes the writer forget.
+                self._writer.positions.save()
                 self._db.execute("RELEASE work")
                 return
             except apsw.Error:
