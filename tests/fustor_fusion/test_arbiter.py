@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fustor_event_model import DeleteEvent, FsItem, FsPath, FsRow, Listed, MessageSource, UpdateEvent
+from fustor_event_model import (
+    AuditEnd,
+    DeleteEvent,
+    FsItem,
+    FsPath,
+    FsRow,
+    Listed,
+    MessageSource,
+    SnapshotEnd,
+    UpdateEvent,
+)
 from fustor_fusion.arbiter import Applied, Arbiter
 from fustor_fusion.queries import count_again
 from fustor_fusion.removal import purge
@@ -276,6 +286,44 @@ def test_a_new_name_of_an_inode_raises_the_link_count_of_its_old_one(view):
     view.apply(up(5, b"/", row(b"a", 7)))
     view.apply(up(6, b"/", row(b"b", 7, nlink=2)))
     assert view.dump("nlink") == {b"/a": 2, b"/b": 2}
+
+
+def test_the_name_that_was_seen_last_speaks_for_its_inode_whatever_arrives_last(view):
+    view.apply(up(6, b"/y/", row(b"b", 7, nlink=2, size=99)), up(5, b"/x/", row(b"a", 7, nlink=2)))
+    assert view.dump("size") == {b"/x/a": 99, b"/y/b": 99}
+
+
+@pytest.mark.parametrize("links", [1, 2])
+@pytest.mark.parametrize("end", [
+    SnapshotEnd(index=7, message_source=SNAP, complete=True),
+    AuditEnd(index=7, message_source=MessageSource.AUDIT, complete=True)])
+def test_a_change_between_the_listings_of_two_names_is_spread_at_the_end_of_the_scan(view, links, end):
+    view.apply(up(5, b"/x/", row(b"a", 7, nlink=links), row(b"other", 8), source=SNAP))
+    view.apply(up(6, b"/y/", row(b"b", 7, nlink=2, size=99), source=SNAP))
+    view.apply(end)
+    assert view.dump("size", "nlink") == {b"/x/a": (99, 2), b"/x/other": (5, 1), b"/y/b": (99, 2)}
+
+
+def test_an_inode_that_is_used_again_is_searched_again(view):
+    view.apply(up(5, b"/", row(b"a", 7)))
+    view.apply(up(6, b"/", row(b"b", 7, nlink=2)))
+    view.apply(gone(7, b"/a", b"/b"))
+    view.apply(up(8, b"/", row(b"c", 7)))
+    view.apply(up(9, b"/", row(b"d", 7, nlink=2)))
+    view.apply(up(10, b"/", row(b"d", 7, nlink=2, size=99)))
+    assert view.dump("size", "nlink") == {b"/c": (99, 2), b"/d": (99, 2)}
+
+
+def test_a_search_for_names_is_made_again_after_a_rollback(view):
+    view.apply(up(5, b"/", row(b"a", 7)))
+    counts = view.tree.copy_counts()
+    view.db.execute("BEGIN")
+    view.arbiter.apply([up(6, b"/", row(b"b", 7, nlink=2))], owner=1)
+    view.db.execute("ROLLBACK")
+    view.tree.forget(counts)
+    view.arbiter.forget()
+    view.apply(up(6, b"/", row(b"b", 7, nlink=2, size=7)))
+    assert view.dump("size", "nlink") == {b"/a": (7, 2), b"/b": (7, 2)}
 
 
 def test_without_an_index_a_deletion_and_a_new_row_in_order_leave_the_row(view):

@@ -106,6 +106,8 @@ class Arbiter:
                 applied.jobs.append(item.job_id)
         self.flush()
         self._links.spread()
+        if applied.snapshot_complete or applied.audit_complete:
+            self._links.spread_all()
         return applied
 
     def flush(self) -> None:
@@ -199,13 +201,13 @@ class Arbiter:
         """Look at what is stored, row by row."""
         self.flush()
         stored = self.tree.find(directory, names)
+        if seen.realtime:
+            self._links.note(rows)
         for name, row in zip(names, rows, strict=True):
             self._apply_one(directory, name, row, stored.get(name), seen)
         self.tree.flush_puts()
 
     def _apply_one(self, directory: Directory, name: bytes, row: FsRow, stored: Stored | None, seen: Seen) -> None:
-        if seen.realtime and row.nlink > 1:
-            self._links.note(row, seen.idx)
         if stored is None:
             self._add(directory, name, row, seen)
             return

@@ -1,75 +1,110 @@
 """Hard links: an observation of one name is one of all names of the same inode."""
 
 import stat
+from collections.abc import Iterable
+from typing import Any
 
 from fustor_event_model import FsRow
 from fustor_fusion.tree import Tree
 
 _MAX_SEARCHED = 10_000
+_MAX_VARIABLES = 30_000
+_SPREAD = "size, mtime_ns, ctime_ns, mode, uid, gid, nlink"
+_OF_INODE = f"SELECT parent, name, idx, {_SPREAD} FROM nodes WHERE nlink>1 AND id IS NULL AND inode=? AND device=?"
+_GROUPED = "SELECT inode, device FROM nodes WHERE nlink>1 AND id IS NULL GROUP BY inode, device HAVING"
+_UNEQUAL = f"{_GROUPED} " + " OR ".join(f"min({each})<max({each})" for each in ("size", "mtime_ns", "ctime_ns", "nlink"))
+_UNMET = f"{_GROUPED} count(*)<max(nlink) LIMIT 1"
+_STALE = (
+    "SELECT inode, device FROM nodes AS n WHERE nlink=1 AND id IS NULL AND EXISTS (SELECT 1 FROM nodes AS l"
+    " WHERE l.nlink>1 AND l.id IS NULL AND l.inode=n.inode AND l.device=n.device AND l.idx>n.idx)"
+)
+
+_Identity = tuple[int, int]
+_Name = tuple[Any, ...]  # parent, name, idx, and the columns of `_SPREAD`
 
 
 class HardLinks:
     """
-    Spreads size, times and link count over the names of an inode.
+    Spreads size, times, mode, owner and link count over the names of an inode: of the names that
+    are stored, the one that was seen last speaks for all.
+
+    After each realtime row, and for all inodes at the end of a snapshot or audit: a name may have
+    been listed before, and another after, what nobody watched yet.
 
     Only names with a link count above one are indexed. When fewer of them are known than the
     inode has, the missing name may be stored from the time when it was the only one: then all
-    nodes are searched, once per identity and link count.
+    nodes are searched, after realtime rows once per identity and link count, until the inode is
+    seen with a single name again.
     """
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._seen: dict[tuple[int, int], tuple[FsRow, int]] = {}
-        self._searched: set[tuple[int, int, int]] = set()
+        self._seen: set[_Identity] = set()
+        self._searched: dict[_Identity, int] = {}
 
-    def note(self, row: FsRow, idx: int) -> None:
-        """Remember a realtime row of a name with a link count above one, until `spread`."""
-        if not stat.S_ISDIR(row.mode):
-            self._seen[row.inode, row.device] = (row, idx)
+    def note(self, rows: Iterable[FsRow]) -> None:
+        """Remember of which inodes `spread` must take care, and which have a single name now."""
+        for row in rows:
+            if row.nlink > 1:
+                if not stat.S_ISDIR(row.mode):
+                    self._seen.add((row.inode, row.device))
+            elif self._searched:
+                self._searched.pop((row.inode, row.device), None)
 
     def forget(self) -> None:
         """Drop what was noted, after a rollback."""
         self._seen.clear()
+        self._searched.clear()
 
     def spread(self) -> None:
-        """Write what was noted to the other names. Collected writes must have been flushed."""
+        """Let each noted inode's names be equal. Collected writes must have been flushed."""
         if not self._seen:
             return
-        seen, self._seen = self._seen, {}
-        missing: list[int] = []
-        for (inode, device), (row, _) in seen.items():
-            (known,), = self._tree.execute(
-                "SELECT count(*) FROM nodes WHERE nlink>1 AND id IS NULL AND inode=? AND device=?", (inode, device))
-            key = (inode, device, row.nlink)
-            if known < row.nlink and key not in self._searched:
+        seen, self._seen = self._seen, set()
+        missing: list[_Identity] = []
+        for identity in seen:
+            names = self._spread_one(identity, [])
+            if names and len(names) < names[0][-1] and self._searched.get(identity) != names[0][-1]:
                 if len(self._searched) >= _MAX_SEARCHED:
                     self._searched.clear()
-                self._searched.add(key)
-                missing.append(inode)
-        names = self._search(missing)
-        for identity, (row, idx) in seen.items():
-            self._spread_one(identity, row, idx, names.get(identity, []))
+                self._searched[identity] = names[0][-1]
+                missing.append(identity)
+        self._search(missing)
 
-    def _search(self, inodes: list[int]) -> dict[tuple[int, int], list[tuple[int, bytes]]]:
-        """Find the names of these inodes that are stored as their only one."""
-        found: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
-        for at in range(0, len(inodes), 500):
-            part = inodes[at : at + 500]
-            marks = ",".join("?" * len(part))
-            where = f"nlink=1 AND id IS NULL AND inode IN ({marks})"
-            for inode, device, parent, name in self._tree.execute(
-                f"SELECT inode, device, parent, name FROM nodes WHERE {where}", part
-            ):
-                found.setdefault((inode, device), []).append((parent, name))
-        return found
-
-    def _spread_one(self, identity: tuple[int, int], row: FsRow, idx: int, names: list[tuple[int, bytes]]) -> None:
+    def spread_all(self) -> None:
+        """Let every inode's names be equal; looks at every node if some inode has names that are not known."""
         execute = self._tree.execute
-        for parent, name in names:
-            execute("UPDATE nodes SET nlink=? WHERE parent=? AND name=? AND idx<?", (row.nlink, parent, name, idx))
-        where = "nlink>1 AND id IS NULL AND inode=? AND device=? AND idx<?"
-        (count, size), = execute(f"SELECT count(*), ifnull(sum(size), 0) FROM nodes WHERE {where}", (*identity, idx))
-        if count:
-            execute(f"UPDATE nodes SET size=?, mtime_ns=?, ctime_ns=?, mode=?, uid=?, gid=?, nlink=? WHERE {where}",
-                    (row.size, row.mtime_ns, row.ctime_ns, row.mode, row.uid, row.gid, row.nlink, *identity, idx))
-            self._tree.counts.bytes += count * row.size - size
+        self._searched.clear()
+        for identity in execute(_UNEQUAL).fetchall():
+            self._spread_one(identity, [])
+        if execute(_UNMET).fetchall():
+            self._search(execute(_STALE).fetchall())
+
+    def _search(self, identities: list[_Identity]) -> None:
+        """Look among all names that are stored as their inode's only one."""
+        for at in range(0, len(identities), _MAX_VARIABLES):
+            part = identities[at : at + _MAX_VARIABLES]
+            found: dict[_Identity, list[_Name]] = {identity: [] for identity in part}
+            marks = ",".join("?" * len(part))
+            for inode, device, *name in self._tree.execute(
+                f"SELECT inode, device, parent, name, idx, {_SPREAD} FROM nodes"
+                f" WHERE nlink=1 AND id IS NULL AND inode IN ({marks})", [inode for inode, _ in part]
+            ).fetchall():
+                if (inode, device) in found:
+                    found[inode, device].append(tuple(name))
+            for identity, names in found.items():
+                if names:
+                    self._spread_one(identity, names)
+
+    def _spread_one(self, identity: _Identity, others: list[_Name]) -> list[_Name]:
+        """Let the name that was seen last speak for the indexed names and some others; returns the indexed ones."""
+        names: list[_Name] = self._tree.execute(f"{_OF_INODE} ORDER BY idx DESC", identity).fetchall()
+        if names:
+            _, _, latest, *state = names[0]
+            for parent, name, idx, *old in names[1:] + others:
+                if idx < latest and old != state:
+                    self._tree.execute(
+                        "UPDATE nodes SET size=?, mtime_ns=?, ctime_ns=?, mode=?, uid=?, gid=?, nlink=?"
+                        " WHERE parent=? AND name=?", (*state, parent, name))
+                    self._tree.counts.bytes += state[0] - old[0]
+        return names
