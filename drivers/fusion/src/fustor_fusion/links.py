@@ -12,7 +12,8 @@ _MAX_VARIABLES = 30_000
 _SPREAD = "size, mtime_ns, ctime_ns, mode, uid, gid, nlink"
 _OF_INODE = f"SELECT parent, name, idx, {_SPREAD} FROM nodes WHERE nlink>1 AND id IS NULL AND inode=? AND device=?"
 _GROUPED = "SELECT inode, device FROM nodes WHERE nlink>1 AND id IS NULL GROUP BY inode, device HAVING"
-_UNEQUAL = f"{_GROUPED} " + " OR ".join(f"min({each})<max({each})" for each in ("size", "mtime_ns", "ctime_ns", "nlink"))
+_CHANGING = ("size", "mtime_ns", "ctime_ns", "nlink")
+_UNEQUAL = f"{_GROUPED} " + " OR ".join(f"min({each})<max({each})" for each in _CHANGING)
 _UNMET = f"{_GROUPED} count(*)<max(nlink) LIMIT 1"
 _STALE = (
     "SELECT inode, device FROM nodes AS n WHERE nlink=1 AND id IS NULL AND EXISTS (SELECT 1 FROM nodes AS l"
