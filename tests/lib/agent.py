@@ -207,6 +207,13 @@ class AgentUnderTest:
         self.process = None
         return code
 
+    def crash(self) -> None:
+        """Kill the supervisor and every worker, as a crash of the machine does; `start` begins anew."""
+        kill_all(self._processes())
+        if self.process is not None:
+            self.process.wait()
+            self.process = None
+
     def log(self, lines: int = 80) -> str:
         """Return the end of what the agent printed and logged."""
         parts = []

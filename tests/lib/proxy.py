@@ -9,6 +9,8 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+import msgspec
+
 Wanted = Callable[["Passed"], bool]
 
 _HOP_BY_HOP = frozenset({"connection", "transfer-encoding", "content-length"})
@@ -22,6 +24,13 @@ class Passed(NamedTuple):
     method: str
     path: str
     body: bytes
+
+
+def read_lane(request: Passed) -> str | None:
+    """Return the lane of a batch; None for every other request. See docs/protocol.md, Pushes."""
+    if not request.path.endswith("/batch"):
+        return None
+    return msgspec.msgpack.decode(request.body, type=tuple[int, str, int, msgspec.Raw])[1]
 
 
 class RecordingProxy:
@@ -38,7 +47,7 @@ class RecordingProxy:
         """What came, in order."""
         self.answers: list[tuple[Passed, int]] = []
         """What was answered, and how, in order; 0 is a connection that was cut."""
-        self._faults: list[tuple[Wanted, int]] = []
+        self._faults: list[tuple[Wanted, int, list[int]]] = []
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         self._server = _Server(self)
@@ -50,14 +59,25 @@ class RecordingProxy:
         """What an agent is configured with."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def fail_once(self, wanted: Wanted, status: int) -> None:
-        """Answer the next request that is wanted with this status, instead of passing it on."""
+    def fail(self, wanted: Wanted, status: int, *, times: int) -> None:
+        """Answer the next requests that are wanted with this status, instead of passing them on."""
         with self._lock:
-            self._faults.append((wanted, status))
+            self._faults.append((wanted, status, [times]))
 
-    def is_done(self) -> bool:
-        """Tell whether every fault has happened."""
-        return not self._faults
+    def pass_all(self) -> None:
+        """Forget the faults that have not happened."""
+        with self._lock:
+            self._faults.clear()
+
+    def list_lanes(self, session_id: str | None = None) -> list[str]:
+        """Return the lanes of the batches that were committed, in order; of one session, or of all."""
+        with self._lock:
+            answers = list(self.answers)
+        return [
+            lane
+            for request, status in answers
+            if status == 200 and (lane := read_lane(request)) and (session_id is None or session_id in request.path)
+        ]
 
     def stop(self) -> None:
         """End it; requests that are under way are cut."""
@@ -73,10 +93,10 @@ class RecordingProxy:
         """Remember a request; returns what to answer instead of passing it on."""
         with self._lock:
             self.requests.append(request)
-            for fault in self._faults:
-                if fault[0](request):
-                    self._faults.remove(fault)
-                    return fault[1]
+            for wanted, status, left in self._faults:
+                if left[0] and wanted(request):
+                    left[0] -= 1
+                    return status
         return None
 
     def note(self, request: Passed, status: int) -> None:
