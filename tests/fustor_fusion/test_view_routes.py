@@ -1,3 +1,4 @@
+import base64
 import json
 import os
 import stat
@@ -107,6 +108,15 @@ def test_an_export_shows_unsigned_inodes(fusion, make):
     agent = make.agent(fusion)
     agent.push(make.update(5, b"/", [make.row(b"a", inode=(1 << 64) - 2)]))
     assert fusion.get("p/export").json()["inode"] == (1 << 64) - 2
+
+
+def test_an_export_shows_targets_that_are_not_utf8_exactly(fusion, make):
+    agent = make.agent(fusion)
+    agent.push(make.update(5, b"/", [make.row(b"a", mode=LINK, target=b"caf\xe9"),
+                                     make.row(b"b", mode=LINK, target="café".encode())]))
+    bad, good = (json.loads(line) for line in fusion.get("p/export").text.splitlines())
+    assert (bad["target"], base64.b64decode(bad["target_raw"])) == ("caf\ufffd", b"caf\xe9")
+    assert (good["target"], "target_raw" in good) == ("café", False)
 
 
 def test_a_way_to_a_node_is_in_the_tree_but_not_in_the_export(fusion, make):

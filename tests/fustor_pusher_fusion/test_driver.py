@@ -13,7 +13,7 @@ from fustor_core.drivers import Role, Scan, StartAudit, StartSnapshot, Sync
 from fustor_core.errors import ConfigError, FustorError, SessionLost, Unavailable, Uncertain
 from fustor_core.testing import pusher_contract
 from fustor_core.testing.pushers import make_batch, make_row
-from fustor_event_model import FsItem, MessageSource, UpdateEvent
+from fustor_event_model import FsItem, Listed, MessageSource, UpdateEvent
 from fustor_pusher_fusion import FusionConfig, FusionPusher
 
 Connect = Callable[..., FusionPusher]
@@ -240,7 +240,7 @@ def test_our_fusion_gets_the_sources_bytes_under_their_name(ours: FakeFusion, co
     driver.push(session, batch)
     (request,) = ours.sent("/batch$")
     assert request.headers["content-type"] == "application/msgpack"
-    assert msgspec.msgpack.decode(request.body)[:3] == [1 << 40, "realtime", 7]
+    assert msgspec.msgpack.decode(request.body)[:3] == [1 << 40, "realtime", 7 << 20]
     assert request.body.endswith(bytes(batch.items))
 
 
@@ -252,15 +252,47 @@ def test_our_fusion_names_the_rows_that_it_refuses(ours: FakeFusion, connect: Co
     assert (refused.path, refused.reason) == (b"/b\xff", "long")
 
 
+def taken(fusion: FakeFusion) -> list[tuple[int, list[bytes]]]:
+    """Return name and rows of each batch that was not refused, in order."""
+    bodies = [msgspec.msgpack.decode(request.body) for request in fusion.sent("/batch$")]
+    return [
+        (seq, [row[0] for item in items for row in item[5]])
+        for _, _, seq, items in bodies
+        if not any(b"bad" in row[0] for item in items for row in item[5])
+    ]
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_batch_that_our_fusion_cannot_take_is_lost_row_by_row(
+def test_a_batch_that_our_fusion_cannot_take_is_cut_down_to_the_row_that_is_refused(
     ours: FakeFusion, connect: Connect, status: int
 ) -> None:
     driver = connect(ours)
     session = driver.open_session()
-    ours.answer("POST", "/batch$", status, {"detail": "bad"})
-    refused = driver.push(session, make_batch([update(b"a", b"b")]))
-    assert [(row.path, row.reason) for row in refused] == [(b"/a", f"{status} bad"), (b"/b", f"{status} bad")]
+    ours.answer("POST", "/batch$", status, {"detail": "no"}, times=100, wanted=lambda request: b"bad" in request.body)
+    batch = make_batch([update(b"a", b"b"), update(b"c", b"bad", b"d", b"e", b"f"), update(b"g")], seq=3)
+    refused = driver.push(session, batch)
+    assert [(row.path, row.reason) for row in refused] == [(b"/bad", f"{status} no")]
+    parts = taken(ours)
+    assert [name for _, names in parts for name in names] == [b"a", b"b", b"c", b"d", b"e", b"f", b"g"]
+    names = [seq for seq, _ in parts]
+    assert names == sorted(set(names))
+    assert 2 << 20 < names[0] < names[-1] == 3 << 20
+    driver.push(session, batch)
+    assert taken(ours) == parts * 2  # so that what was applied is known again
+
+
+def test_items_that_cannot_be_cut_are_refused_as_a_whole(ours: FakeFusion, connect: Connect) -> None:
+    driver = connect(ours)
+    session = driver.open_session()
+    ours.answer("POST", "/batch$", 422, {"detail": "no"}, times=100)
+    batch = make_batch([update(b"a")])
+    listed = Listed(index=1, message_source=MessageSource.REALTIME, path=b"/d")
+    refused = [
+        *driver.push(session, make_batch([listed])),
+        *driver.push(session, make_batch([])),
+        *driver.push(session, msgspec.structs.replace(batch, items=msgspec.Raw(b"\x91\xc0"))),
+    ]
+    assert [row.path for row in refused] == [b"/d", b"", b""]
 
 
 @pytest.mark.parametrize(

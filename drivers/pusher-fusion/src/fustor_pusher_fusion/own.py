@@ -1,27 +1,32 @@
-"""Push to a Fusion of this project: batches go as the source encoded them, each is applied once."""
+"""
+Push to a Fusion of this project: batches go as the source encoded them, each is applied once.
+
+A batch that Fusion, or a proxy before it, cannot take whole is cut in halves, down to the row
+that is refused. Each part needs a name of its own, between those of the batches before and
+after, and the same one when the batch is pushed again: batch n is named n * 2**20, and a part
+by where in it it ends.
+"""
+
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from fustor_core.drivers import Batch, RefusedRow
 from fustor_core.errors import SessionLost, Unavailable
-from fustor_event_model import DeleteEvent, InsertEvent, UpdateEvent, decode_fs_items
+from fustor_event_model import FsItem, Listed, decode_fs_items, encode_items
+from fustor_event_model.models import EventBase
 from fustor_pusher_fusion.answers import explain, read_pushed
-from fustor_pusher_fusion.client import MSGPACK, Channel
+from fustor_pusher_fusion.client import MSGPACK, Answer, Channel
+
+NAMES_IN_BATCH: Final = 1 << 20
 
 _encoder = msgspec.msgpack.Encoder()
 
 
 def encode_batch(batch: Batch) -> bytes:
-    """Join a batch: the msgpack array `[epoch, lane, seq, items]`, its items not encoded again."""
-    return b"".join(
-        (
-            b"\x94",
-            _encoder.encode(batch.epoch),
-            _encoder.encode(batch.lane.value),
-            _encoder.encode(batch.seq),
-            bytes(batch.items),
-        )
-    )
+    """Encode a batch under its own name: the msgpack array `[epoch, lane, seq, items]`, its items as they are."""
+    return _encode(batch, batch.seq * NAMES_IN_BATCH, bytes(batch.items))
 
 
 def push_batch(channel: Channel, session_id: str, batch: Batch) -> list[RefusedRow]:
@@ -32,27 +37,76 @@ def push_batch(channel: Channel, session_id: str, batch: Batch) -> list[RefusedR
         Unavailable: Push the same again; what was applied is not applied twice.
         SessionLost, ConfigError.
     """
-    answer = channel.call(
-        "POST", f"ingest/{session_id}/batch", body=encode_batch(batch), content_type=MSGPACK, idempotent=True
-    )
+    answer = _post(channel, session_id, encode_batch(batch))
     if answer.ok:
-        refused = read_pushed(answer)
-        if refused is None:
-            raise Unavailable("push: the answer is not Fusion's; check endpoint")
-        return refused
-    if answer.status in (404, 419):
-        raise SessionLost(f"push: Fusion answers {answer.reason}")
-    if answer.status in (400, 413, 422):
-        # The sequence number names the whole batch, so it cannot be cut; Fusion names single rows itself.
-        return [RefusedRow(path, answer.reason) for path in _names(batch)]
-    raise explain(answer, "push")
-
-
-def _names(batch: Batch) -> list[bytes]:
-    """Return the names of all rows, as far as they can be read."""
+        return _read_refused(answer)
     try:
         items = decode_fs_items(batch.items)
     except msgspec.DecodeError:
-        return [b""]
-    events = (item for item in items if isinstance(item, InsertEvent | UpdateEvent | DeleteEvent))
-    return [event.prefix + row.path for event in events for row in event.rows]
+        return [RefusedRow(b"", answer.reason)]
+    last = batch.seq * NAMES_IN_BATCH
+    refused: list[RefusedRow] = []
+    parts = [(items, last - NAMES_IN_BATCH, last)]
+    while parts:
+        part, after, last = parts.pop()
+        # What was refused as a whole already is not tried again.
+        if part is not items:
+            answer = _post(channel, session_id, _encode(batch, last, encode_items(part)))
+        if answer.ok:
+            refused += _read_refused(answer)
+            continue
+        halves = _halve(part)
+        if halves is None:
+            refused.append(RefusedRow(_name(part), answer.reason))
+            continue
+        middle = (after + last) // 2
+        parts += [(halves[1], middle, last), (halves[0], after, middle)]
+    return refused
+
+
+def _encode(batch: Batch, seq: int, items: bytes) -> bytes:
+    encode = _encoder.encode
+    return b"".join((b"\x94", encode(batch.epoch), encode(batch.lane.value), encode(seq), items))
+
+
+def _post(channel: Channel, session_id: str, body: bytes) -> Answer:
+    """Post a body; returns a success, or the answer to one that must be cut."""
+    path = f"ingest/{session_id}/batch"
+    answer = channel.call("POST", path, body=body, content_type=MSGPACK, idempotent=True)
+    if answer.ok or answer.status in (400, 413, 422):
+        return answer
+    if answer.status in (404, 419):
+        raise SessionLost(f"push: Fusion answers {answer.reason}")
+    raise explain(answer, "push")
+
+
+def _read_refused(answer: Answer) -> list[RefusedRow]:
+    refused = read_pushed(answer)
+    if refused is None:
+        raise Unavailable("push: the answer is not Fusion's; check endpoint")
+    return refused
+
+
+def _halve(items: Sequence[FsItem]) -> tuple[list[FsItem], list[FsItem]] | None:
+    """Cut items, or the rows of a single event, into two halves; None when it is a single row or signal."""
+    middle = len(items) // 2
+    if middle:
+        return list(items[:middle]), list(items[middle:])
+    event = items[0] if items else None
+    if not isinstance(event, EventBase) or len(event.rows) < 2:
+        return None
+    middle = len(event.rows) // 2
+    first, second = (
+        msgspec.structs.replace(event, rows=rows) for rows in (event.rows[:middle], event.rows[middle:])
+    )
+    return [first], [second]
+
+
+def _name(items: Sequence[FsItem]) -> bytes:
+    """Return the path that a single row or signal is about, as far as it is about one."""
+    for item in items:
+        if isinstance(item, EventBase):
+            return item.prefix + (item.rows[0].path if item.rows else b"")
+        if isinstance(item, Listed):
+            return item.path
+    return b""
