@@ -1,6 +1,7 @@
 """What every test gets: a deadline that ends everything, and the promise that it leaves no process behind."""
 
 import os
+import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ _WATCHDOG = pytest.StashKey[Watchdog]()
 
 # The last deadline comes after pytest-timeout's, which tells more.
 _GRACE_S = 60.0
+_THREAD_ENDS_WITHIN_S = 5.0
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -47,6 +49,19 @@ def no_process_is_left() -> Iterator[None]:
         names = ", ".join(describe(pid) for pid in sorted(left))
         kill_all(left)
         pytest.fail(f"the test left processes behind: {names}")
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """Report a test that leaves a thread as a failure: a process with threads must not fork, and later tests do."""
+    before = set(threading.enumerate())
+    yield
+    left = {each for each in threading.enumerate() if each not in before}
+    for thread in left:
+        thread.join(_THREAD_ENDS_WITHIN_S)
+    names = ", ".join(sorted(thread.name for thread in left if thread.is_alive()))
+    if names:
+        pytest.fail(f"the test left threads behind: {names}")
 
 
 @pytest.fixture

@@ -132,6 +132,7 @@ class PusherWorker:
         self._epoch = 0
         self._session: Session | None = None
         self._is_pushing = False
+        self._is_over = False
         self._error: str | None = None
         self._pushed = 0
         self._acknowledged = 0
@@ -168,17 +169,19 @@ class PusherWorker:
             self._changed.notify_all()
 
     def _read_link(self, epoch: int, channel: Channel) -> None:
-        while (payload := channel.recv()) is not None:
-            message = link.decode_from_source(payload)
-            if isinstance(message, link.BatchMessage | link.BarrierReached):
-                with self._changed:
-                    if epoch == self._epoch:
-                        self._queue.append(Entry(epoch, message))
-                        self._changed.notify_all()
-        with self._changed:
-            if self._channel is channel:
-                self._channel = None
-        channel.close()
+        try:
+            while (payload := channel.recv()) is not None:
+                message = link.decode_from_source(payload)
+                if isinstance(message, link.BatchMessage | link.BarrierReached):
+                    with self._changed:
+                        if epoch == self._epoch:
+                            self._queue.append(Entry(epoch, message))
+                            self._changed.notify_all()
+        finally:
+            with self._changed:
+                if self._channel is channel:
+                    self._channel = None
+            channel.close()
 
     def _tell(self, message: link.FromPusher) -> None:
         """Send to the source; a link that is gone makes it moot. Call with `_changed` held."""
@@ -267,13 +270,16 @@ class PusherWorker:
             except FustorError as err:
                 _log.warning("session not closed reason=%s", err)
         self._report()
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
 
     # -- the push thread --------------------------------------------------------------------
 
     def _push_all(self) -> None:
         failures = 0
-        while True:
-            entry, session = self._next_entry()
+        while (taken := self._next_entry()) is not None:
+            entry, session = taken
             try:
                 self._deliver(entry, session)
                 failures = 0
@@ -300,12 +306,17 @@ class PusherWorker:
                     self._is_pushing = False
                     self._changed.notify_all()
 
-    def _next_entry(self) -> tuple[Entry, Session]:
+    def _next_entry(self) -> tuple[Entry, Session] | None:
+        """Wait for something to push and a session to push it in; None at the end of the worker."""
         with self._changed:
             while True:
-                while not self._queue or self._session is None:
+                session = self._session
+                if self._is_over:
+                    return None
+                if not self._queue or session is None:
                     self._changed.wait()
-                entry, session = self._queue.popleft(), self._session
+                    continue
+                entry = self._queue.popleft()
                 if entry.belongs_to(session):
                     self._is_pushing = True
                     self._attempts += 1
@@ -345,11 +356,8 @@ class PusherWorker:
     # -- the heartbeat and command threads --------------------------------------------------
 
     def _beat_all(self) -> None:
-        while True:
-            with self._changed:
-                while self._session is None:
-                    self._changed.wait()
-                session, can_realtime = self._session, self._channel is not None
+        while (session := self._await_session(lambda session: True)) is not None:
+            can_realtime = self._channel is not None
             try:
                 beat = self._driver.heartbeat(session, can_realtime=can_realtime)
                 self._take_beat(session, beat.role)
@@ -379,11 +387,7 @@ class PusherWorker:
 
     def _poll_all(self) -> None:
         failures = 0
-        while True:
-            with self._changed:
-                while self._session is None or not self._session.has_commands:
-                    self._changed.wait()
-                session = self._session
+        while (session := self._await_session(lambda session: session.has_commands)) is not None:
             try:
                 for command in self._driver.poll_commands(session, wait_s=_POLL_S):
                     self._forward(command)
@@ -394,6 +398,15 @@ class PusherWorker:
                 failures += 1
                 _log.debug("command poll failed reason=%s", err)
                 self._sleep(next_delay(failures, _SESSION_BACKOFF, random.random))
+
+    def _await_session(self, suits: Callable[[Session], bool]) -> Session | None:
+        """Wait for a session; None at the end of the worker."""
+        with self._changed:
+            while self._session is None or not suits(self._session):
+                if self._is_over:
+                    return None
+                self._changed.wait()
+            return self._session
 
     def _forward(self, command: Command) -> None:
         with self._changed:

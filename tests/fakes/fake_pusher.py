@@ -22,6 +22,7 @@ from fustor_core.drivers import (
 from fustor_core.errors import Unavailable
 
 DEADLINE_S = 10.0
+_OVER = Unavailable("the test is over")
 _SESSION_CALLS = ("open_session", "resume_session", "close_session")
 
 
@@ -80,10 +81,17 @@ class FakePusher(PusherDriver):
     def release(self) -> None:
         """Let whoever opens or closes sessions go on; other threads stay here, as if the process were gone."""
         with self._lock:
-            self.always |= {name: Unavailable("the test is over") for name in _SESSION_CALLS}
+            self.always |= dict.fromkeys(_SESSION_CALLS, _OVER)
             for name, call in self._open:
                 if name in _SESSION_CALLS:
                     call.answer(self.always[name])
+
+    def release_all(self) -> None:
+        """Let every thread go on, so that it can end; the worker itself is over."""
+        with self._lock:
+            self.always = dict.fromkeys(("push", "heartbeat", "poll_commands", "report_barrier"), _OVER) | self.always
+            for _, call in self._open:
+                call.answer(_OVER)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         call = Call(*arguments)

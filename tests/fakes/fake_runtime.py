@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,7 @@ class FakeRuntime:
         self.is_ready = False
         self.on_attach: Callable[[str, int, Channel], None] | None = None
         self.on_command: Callable[[Command], None] | None = None
+        self._over = threading.Event()
         self._stop_callbacks: list[Callable[[], None]] = []
 
     def ready(self) -> None:
@@ -46,11 +47,16 @@ class FakeRuntime:
     def reply(self, command_id: int, result: str, *, ok: bool = True) -> None:
         self.replies.append((command_id, result, ok))
 
-    def fail(self, error: str, *, permanent: bool) -> NoReturn:
+    def fail(self, error: str, *, permanent: bool) -> None:
+        """Note the failure; the process would be gone, so a thread stays here until the test is over."""
         self.failures.append((error, permanent))
-        if threading.current_thread().daemon:
-            threading.Event().wait()  # the process would be gone
-        raise SystemExit(1)
+        if not threading.current_thread().daemon:
+            raise SystemExit(1)
+        self._over.wait()
+
+    def release(self) -> None:
+        """Let the threads that failed end."""
+        self._over.set()
 
     def on_stop(self, callback: Callable[[], None]) -> None:
         self._stop_callbacks.append(callback)

@@ -136,6 +136,8 @@ class Push:
         self.runtime.stop()
         if self._thread.ident is not None:
             self.join()
+        self.driver.release_all()
+        self.runtime.release()
 
 
 @pytest.fixture

@@ -133,6 +133,7 @@ class Pump:
 def pump() -> Iterator[Pump]:
     pump = Pump()
     yield pump
+    pump.runtime.release()
     for end in pump.ends:
         end.close()
 
