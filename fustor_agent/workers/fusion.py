@@ -45,6 +45,7 @@ def main(runtime: "Runtime", settings: FusionSettings) -> None:
     """
     # After the fork: only this worker pays for the web stack and the database.
     from fustor_fusion import FusionConfig, FusionServer
+    from fustor_fusion.errors import DatabaseTooNew
 
     server = FusionServer(
         FusionConfig(
@@ -71,3 +72,5 @@ def main(runtime: "Runtime", settings: FusionSettings) -> None:
         server.run(on_ready=on_ready)
     except OSError as err:
         runtime.fail(f"fusion.port: {settings.port} on {settings.host}: {err.strerror or err}", permanent=False)
+    except DatabaseTooNew as err:
+        runtime.fail(str(err), permanent=True)

@@ -100,7 +100,7 @@ def old_tree(fusion, push):
                            row("/skipped", directory=True), row("/skipped/kept")), is_end=True)
     view = fusion.server._serving.views["p"]
     view.store.submit(lambda writer, careful: writer.db.execute("UPDATE nodes SET idx = 1") and 1).result()
-    view.store.submit(lambda writer, careful: writer.tree.forget(writer.tree.copy_counts())).result()
+    view.store.submit(lambda writer, careful: writer.tree.forget()).result()
 
 
 def test_an_audit_removes_what_its_directories_do_not_hold_any_more(fusion, push, old_tree):

@@ -1,17 +1,23 @@
+import tempfile
 import threading
 from functools import partial
+from pathlib import Path
 
 import apsw
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fustor_event_model import FsItem, FsRow, MessageSource, SnapshotEnd, UpdateEvent, encode_items
+from fustor_event_model import FsItem, FsRow, Listed, MessageSource, SnapshotEnd, UpdateEvent, encode_items
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.ingest import apply_push
-from fustor_fusion.queries import count_again, read_totals
+from fustor_fusion.queries import read_stats
 from fustor_fusion.readers import Readers
-from fustor_fusion.schema import mark_damaged, open_database
+from fustor_fusion.schema import mark_damaged
 from fustor_fusion.store import Store
+from fustor_fusion.totals import Sums
+from recount import check_counts
 
 LANE = MessageSource.REALTIME
 
@@ -158,8 +164,8 @@ def test_counts_survive_failed_work(store):
         store.submit(fail).result()
     assert push(store, make_body(2, b"c")).result().rows == 1
     with Readers(store.path).lease() as db:
-        totals = read_totals(db)
-        assert (totals.files, totals.directories, totals.bytes) == count_again(db) == (2, 0, 10)
+        assert read_stats(db).sums == Sums(2, 0, 10)
+        check_counts(db)
 
 
 def test_a_failing_database_fails_the_work_and_recovers(store):
@@ -243,11 +249,35 @@ def test_damage_found_while_running_is_looked_for_at_the_next_start(tmp_path):
     again.close()
 
 
-def test_a_database_of_another_version_is_not_touched_but_set_aside(tmp_path):
-    path = tmp_path / "view.db"
-    connection, _ = open_database(path)
-    connection.execute("PRAGMA user_version=99")
-    connection.close()
-    connection, damage = open_database(path)
-    assert "version 99" in damage
-    connection.close()
+pieces = st.lists(st.tuples(
+    st.sampled_from([b"/", b"/d/", b"/d/e/", b"/f/"]),
+    st.lists(st.sampled_from([b"a", b"b", b"d", b"e"]), min_size=1, max_size=3, unique=True),
+    st.booleans(), st.sampled_from(["put", "list", "fail", "full"])), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pieces)
+def test_what_fails_leaves_nothing_in_the_counts(script):
+    with tempfile.TemporaryDirectory() as name:
+        store = Store(Path(name) / "view.db")
+        for index, (prefix, names, directories, outcome) in enumerate(script, 1):
+            mode = 0o40755 if directories else 0o100644
+            rows = [FsRow(each, index, 1, 1, mode, 0, 0, 1, index, 1) for each in names]
+            items: list[FsItem] = [UpdateEvent(index=index, message_source=LANE, event_schema="fs", table="files",
+                                               rows=rows, prefix=prefix)]
+            if outcome == "list":
+                items.append(Listed(index=index, message_source=LANE, path=prefix))
+
+            def work(writer, careful, items=items, outcome=outcome):
+                writer.arbiter.apply(items, owner=1)
+                if outcome == "fail":
+                    raise RequestRefused(418, "on purpose")
+                if outcome == "full":
+                    raise apsw.FullError("on purpose")
+
+            assert (store.submit(work).exception() is None) == (outcome in ("put", "list"))
+            with Readers(store.path).lease() as db:
+                check_counts(db)
+                sums = read_stats(db).sums
+            assert store.get_totals()["files"] == sums.files
+        store.close()

@@ -91,6 +91,30 @@ def test_stats_count_what_is_there(fusion, agent):
     assert fusion.server.get_totals() == {"p": {"files": 5, "directories": 1, "bytes": 28, "rows_applied": 7}}
 
 
+def test_du_sums_up_what_is_below_a_path(fusion, agent):
+    assert fusion.get("p/du").json() == {"path": "/", "files": 5, "directories": 1, "bytes": 28}
+    assert fusion.get("p/du", path="/d/").json() == {"path": "/d", "files": 2, "directories": 0, "bytes": 13}
+    assert fusion.get("p/du", path="/d/B.TXT").json() == {"path": "/d/B.TXT", "files": 1, "directories": 0, "bytes": 6}
+    named = fusion.get("p/du", raw="L2QvY2Fm6Q").json()
+    assert (named["bytes"], named["raw"]) == (7, "L2QvY2Fm6Q==")
+    assert fusion.get("p/du", path="/nope").status_code == 404
+    assert fusion.get("p/du", path="nope").status_code == 422
+
+
+def test_du_follows_every_change(fusion, agent, make):
+    agent.push(make.update(9, b"/d/", [make.row(b"new", size=100), make.row(b"B.TXT", size=1)]))
+    assert fusion.get("p/du", path="/d").json() == {"path": "/d", "files": 3, "directories": 0, "bytes": 108}
+    agent.push(DeleteEvent(index=10, message_source=MessageSource.REALTIME, event_schema="fs", table="files",
+                           rows=[FsPath(b"/d")]))
+    assert fusion.get("p/du").json() == {"path": "/", "files": 3, "directories": 0, "bytes": 15}
+
+
+def test_sums_beyond_what_fits_are_still_answered(fusion, agent, make):
+    agent.push(make.update(9, b"/d/", [make.row(b"x%d" % n, size=(1 << 63) - 1) for n in range(3)]))
+    for question in ("p/du", "p/stats"):
+        assert fusion.get(question).json()["bytes"] == (1 << 63) - 1
+
+
 def test_an_export_holds_every_name_once_in_order_and_exactly(fusion, agent):
     response = fusion.get("p/export")
     assert response.headers["Content-Type"].startswith("application/x-ndjson")
@@ -166,7 +190,7 @@ def test_sessions_are_listed(fusion, agent):
 
 
 def test_no_key_reads_nothing(fusion):
-    for path in ("tree", "stats", "search?pattern=", "export", "sessions", "jobs"):
+    for path in ("tree", "stats", "search?pattern=", "du", "export", "sessions", "jobs"):
         response = fusion.reader.get(f"{fusion.base}/views/p/{path}", headers={"X-API-Key": "wrong"})
         assert response.status_code == 401
 

@@ -1,6 +1,8 @@
 """The embedded Fusion's worker, with the real server on a port of its own."""
 
+import contextlib
 import socket
+import sqlite3
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -47,6 +49,16 @@ def test_it_serves_its_views_from_ready_until_the_stop(settings: FusionSettings,
         thread.join(DEADLINE_S)
     assert not thread.is_alive()
     assert runtime.failures == []
+
+
+def test_a_database_of_a_newer_release_stops_it_for_good(settings: FusionSettings, runtime: FakeRuntime) -> None:
+    with contextlib.closing(sqlite3.connect(settings.state_dir / "fusion-p.db")) as database:
+        database.execute("PRAGMA user_version=1000")
+    with pytest.raises(SystemExit):
+        main(runtime, settings)  # type: ignore[arg-type]
+    ((text, permanent),) = runtime.failures
+    assert "fusion-p.db: written by a newer release" in text
+    assert permanent
 
 
 def test_a_port_that_somebody_else_has_is_named_and_tried_again(

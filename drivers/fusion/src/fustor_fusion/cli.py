@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _start(port: int, view: str, home: Path) -> int:
     import apsw
 
+    from fustor_fusion.errors import DatabaseTooNew
     from fustor_fusion.server import FusionServer
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -42,7 +43,7 @@ def _start(port: int, view: str, home: Path) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         server.run(on_ready=lambda ready: _say_ready(ready, view, state_dir))
-    except (OSError, apsw.Error) as err:
+    except (OSError, apsw.Error, DatabaseTooNew) as err:
         print(f"fustor-fusion: {err}", file=sys.stderr)
         return FAILED
     return DONE

@@ -3,7 +3,8 @@ The errors of Fusion, grouped by what the caller does next.
 
     FusionError
     ├── RequestRefused     answer the request with its status and reason
-    └── StoreUnavailable   nothing was applied; the same request may be repeated
+    ├── StoreUnavailable   nothing was applied; the same request may be repeated
+    └── DatabaseTooNew     do not start; a person must choose the release or move the file
 """
 
 
@@ -28,3 +29,7 @@ class RequestRefused(FusionError):
 
 class StoreUnavailable(FusionError):
     """The database could not take it: disk full, read-only, damaged, or closing."""
+
+
+class DatabaseTooNew(FusionError):
+    """A newer release wrote the database; the message names the file and the remedy."""

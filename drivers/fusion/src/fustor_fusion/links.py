@@ -107,5 +107,5 @@ class HardLinks:
                     self._tree.execute(
                         "UPDATE nodes SET size=?, mtime_ns=?, ctime_ns=?, mode=?, uid=?, gid=?, nlink=?"
                         " WHERE parent=? AND name=?", (*state, parent, name))
-                    self._tree.counts.bytes += state[0] - old[0]
+                    self._tree.totals.add(parent, size=state[0] - old[0])
         return names

@@ -10,8 +10,9 @@ import apsw
 import msgspec
 
 from fustor_fusion.paths import to_text
-from fustor_fusion.rules import PLACEHOLDER, SUSPECT
+from fustor_fusion.rules import SUSPECT
 from fustor_fusion.schema import ROOT_ID, read_meta
+from fustor_fusion.totals import Sums, read_sums
 
 _CHUNK_BYTES = 128 * 1024
 _encode = msgspec.json.encode
@@ -144,30 +145,37 @@ def search(db: apsw.Connection, pattern: str) -> Iterator[bytes]:
     yield b"".join(parts)
 
 
-class Totals(msgspec.Struct, frozen=True):
+class Stats(msgspec.Struct, frozen=True):
     """What a view holds, as of one transaction."""
 
-    files: int
-    directories: int
-    bytes: int
+    sums: Sums
     suspects: int
     newest_index: int
-    oldest_directory: str | None
     generation: str
 
 
-def read_totals(db: apsw.Connection) -> Totals:
+def read_stats(db: apsw.Connection) -> Stats:
     """Return what a view holds; takes no longer for a larger view."""
-    meta = read_meta(db)
     (suspects,), = db.execute("SELECT count(*) FROM nodes WHERE flags & 3 AND flags & 1")
     (newest,), = db.execute("SELECT ifnull(max(newest), 0) FROM owners")
-    return Totals(meta.get("files", 0), meta.get("directories", 0), meta.get("bytes", 0), suspects, newest, None,
-                  meta["generation"])
+    return Stats(read_sums(db, ROOT_ID), suspects, newest, read_meta(db)["generation"])
 
 
-def count_again(db: apsw.Connection) -> tuple[int, int, int]:
-    """Count files, directories and bytes by looking at every node; for tests and repairs."""
-    (files, size), = db.execute("SELECT count(*), ifnull(sum(size), 0) FROM nodes WHERE id IS NULL")
-    (directories,), = db.execute(
-        "SELECT count(*) FROM nodes WHERE id IS NOT NULL AND id<>? AND NOT flags & ?", (ROOT_ID, PLACEHOLDER))
-    return files, directories, size
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How much a node and all below it amount to; see `Sums`."""
+
+    path: str
+    files: int
+    directories: int
+    bytes: int
+    raw: str | None = None
+
+
+def read_usage(db: apsw.Connection, names: Sequence[bytes]) -> Usage | None:
+    """Return how much there is at a path; a file is one file. Takes no longer for a larger subtree."""
+    node = find_node(db, names)
+    if node is None:
+        return None
+    text, raw = to_text(b"/" + b"/".join(names))
+    sums = Sums(1, 0, node[3]) if node[1] is None else read_sums(db, node[1])
+    return Usage(text, sums.files, sums.directories, sums.bytes, raw)

@@ -1,6 +1,7 @@
 """Removing what is gone: nodes and subtrees, as far as no later observation says otherwise."""
 
 from fustor_fusion.rules import PLACEHOLDER
+from fustor_fusion.totals import LOW
 from fustor_fusion.tree import Tree
 
 
@@ -46,13 +47,13 @@ def _clear_directory(tree: Tree, current: int, limit: int, survivors: set[int]) 
             stays = True
             _keep_directory(tree, current, name, idx, limit, flags)
         else:
-            _drop_directory_row(tree, current, name, flags)
-    (count, size), = tree.execute(
-        "SELECT count(*), ifnull(sum(size), 0) FROM nodes WHERE parent=? AND id IS NULL AND idx<=?", (current, limit))
+            _drop_directory_row(tree, current, name, id_, flags)
+    (count, high, low), = tree.execute(
+        f"SELECT count(*), ifnull(sum(size >> 32), 0), ifnull(sum(size & {LOW}), 0)"
+        " FROM nodes WHERE parent=? AND id IS NULL AND idx<=?", (current, limit))
     if count:
         tree.execute("DELETE FROM nodes WHERE parent=? AND id IS NULL AND idx<=?", (current, limit))
-        tree.counts.files -= count
-        tree.counts.bytes -= size
+        tree.totals.add(current, files=-count, size=-((high << 32) + low))
     return stays or bool(tree.execute("SELECT 1 FROM nodes WHERE parent=? LIMIT 1", (current,)).fetchall())
 
 
@@ -72,14 +73,15 @@ def make_placeholder(tree: Tree, parent: int, name: bytes, limit: int, flags: in
     )
     tree.uncache(parent, name)
     if not flags & PLACEHOLDER:
-        tree.counts.directories -= 1
+        tree.totals.add(parent, directories=-1)
 
 
-def _drop_directory_row(tree: Tree, parent: int, name: bytes, flags: int) -> None:
+def _drop_directory_row(tree: Tree, parent: int, name: bytes, id_: int, flags: int) -> None:
     tree.execute("DELETE FROM nodes WHERE parent=? AND name=?", (parent, name))
     tree.uncache(parent, name)
+    tree.totals.drop(id_)
     if not flags & PLACEHOLDER:
-        tree.counts.directories -= 1
+        tree.totals.add(parent, directories=-1)
 
 
 def remove_node(
@@ -93,13 +95,12 @@ def remove_node(
     """
     if id_ is None:
         tree.execute("DELETE FROM nodes WHERE parent=? AND name=?", (parent, name))
-        tree.counts.files -= 1
-        tree.counts.bytes -= size
+        tree.totals.add(parent, files=-1, size=-size)
         return True
     if clear_subtree(tree, id_, limit) or floor > limit:
         make_placeholder(tree, parent, name, limit, flags)
         return False
-    _drop_directory_row(tree, parent, name, flags)
+    _drop_directory_row(tree, parent, name, id_, flags)
     return True
 
 
@@ -112,10 +113,10 @@ def purge(tree: Tree, owner: int, limit: int) -> int:
     """
     tree.execute("DELETE FROM tombstones WHERE owner=? AND idx<?", (owner, limit))
     purged = int(tree.db.changes())
-    for parent, name in tree.execute(
-        "SELECT parent, name FROM nodes AS n WHERE flags & 3 AND flags & 2 AND idx < ?1 AND floor < ?1 AND parent > 0"
-        " AND NOT EXISTS (SELECT 1 FROM nodes WHERE parent = n.id)"
+    for parent, name, id_ in tree.execute(
+        "SELECT parent, name, id FROM nodes AS n WHERE flags & 3 AND flags & 2 AND idx < ?1 AND floor < ?1"
+        " AND parent > 0 AND NOT EXISTS (SELECT 1 FROM nodes WHERE parent = n.id)"
         " AND NOT EXISTS (SELECT 1 FROM tombstones WHERE parent = n.id)", (limit,)
     ).fetchall():
-        _drop_directory_row(tree, parent, name, PLACEHOLDER)
+        _drop_directory_row(tree, parent, name, id_, PLACEHOLDER)
     return purged

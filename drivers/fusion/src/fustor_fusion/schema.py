@@ -1,21 +1,23 @@
-"""The database of one view: its tables, how it is opened, and what happens to a damaged one."""
+"""The database of one view: its tables, how it is opened and migrated, and what happens to a damaged one."""
 
 import contextlib
 import logging
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import apsw
 
+from fustor_fusion.errors import DatabaseTooNew
+
 log = logging.getLogger(__name__)
 
-VERSION = 1
 ROOT_ID = 1
 BUSY_TIMEOUT_MS = 5_000
 
+# Version 1, which never changes; every database begins with it and takes the steps of `_STEPS` after it.
 # One row per name, keyed by the directory and the name, so that a listing is one range and a
 # renamed directory one row. Only directories have an id and a floor (see rules.py).
 # No index over all inodes: it would cost a third of the ingest rate.
@@ -42,6 +44,39 @@ INSERT INTO nodes VALUES(0, x'', 0, 0, 0, 16384, 0, 0, 0, 0, 1, NULL, 0, 0, 2, 1
 """
 
 
+# How much there is below each directory, see totals.py; a directory's number is higher than its parent's.
+_ADD_TOTALS = """
+CREATE TABLE totals(
+  id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name BLOB NOT NULL, files INTEGER NOT NULL,
+  directories INTEGER NOT NULL, bytes_high INTEGER NOT NULL, bytes_low INTEGER NOT NULL);
+DELETE FROM meta WHERE key IN ('files', 'directories', 'bytes');
+INSERT INTO totals
+  SELECT d.id, d.parent, d.name, count(n.name) - count(n.id), count(n.id) FILTER (WHERE NOT n.flags & 2),
+    ifnull(sum(n.size >> 32) FILTER (WHERE n.id IS NULL), 0),
+    ifnull(sum(n.size & 4294967295) FILTER (WHERE n.id IS NULL), 0)
+  FROM nodes AS d LEFT JOIN nodes AS n ON n.parent = d.id WHERE d.id IS NOT NULL GROUP BY d.id;
+"""
+_ADD_UP = """
+UPDATE totals SET files = totals.files + c.files, directories = totals.directories + c.directories,
+  bytes_high = totals.bytes_high + c.bytes_high, bytes_low = totals.bytes_low + c.bytes_low
+  FROM totals AS c WHERE c.id = ? AND totals.id = c.parent
+"""
+_CARRY = "UPDATE totals SET bytes_high = bytes_high + (bytes_low >> 32), bytes_low = bytes_low & 4294967295"
+
+
+def _add_totals(connection: apsw.Connection) -> None:
+    connection.execute(_ADD_TOTALS)
+    ids = connection.execute("SELECT id FROM totals WHERE parent > 0 ORDER BY id DESC")
+    connection.executemany(_ADD_UP, ids)
+    connection.execute(_CARRY)
+
+
+_STEPS: Final[tuple[Callable[[apsw.Connection], None], ...]] = (_add_totals,)
+"""What makes version 2 of version 1, version 3 of version 2, and so on; a step once released never changes."""
+
+VERSION: Final = 1 + len(_STEPS)
+
+
 def name_database(state_dir: Path, view: str) -> Path:
     """Return where the database of a view is."""
     return state_dir / f"fusion-{quote(view, safe='')}.db"
@@ -51,12 +86,14 @@ def open_database(path: Path) -> tuple[apsw.Connection, str | None]:
     """
     Open the writing connection, making the database when it is missing.
 
-    A damaged database is set aside as `<name>.damaged-<n>` and a new one is made.
+    A damaged database is set aside as `<name>.damaged-<n>` and a new one is made. One of an
+    older version is brought to this one in one transaction.
 
     Returns:
         The connection, and what was set aside and why; None when nothing was.
 
     Raises:
+        DatabaseTooNew: A newer version wrote it; it is left as it is.
         apsw.Error: The file cannot be opened for another reason than damage.
     """
     try:
@@ -77,7 +114,7 @@ def open_reader(path: Path) -> apsw.Connection:
 
 
 def read_meta(connection: apsw.Connection) -> dict[str, Any]:
-    """Return what the database says about itself: generation, counts, next number."""
+    """Return what the database says about itself: generation and next number."""
     execute: Callable[..., Any] = connection.execute
     return dict(execute("SELECT key, value FROM meta").fetchall())
 
@@ -102,8 +139,7 @@ def _open(path: Path) -> apsw.Connection:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-6000;"
                            "PRAGMA journal_size_limit=16777216")
-        if connection.pragma("user_version") == 0 and not connection.pragma("schema_version"):
-            _create(connection)
+        _migrate(connection, path)
         _check(connection, every_page=_mark(path).exists())
         _mark(path).unlink(missing_ok=True)
     except BaseException:
@@ -112,24 +148,42 @@ def _open(path: Path) -> apsw.Connection:
     return connection
 
 
-def _create(connection: apsw.Connection) -> None:
+def _migrate(connection: apsw.Connection, path: Path) -> None:
+    """Bring a database to this version, an empty file too, all or nothing."""
+    version: int = connection.pragma("user_version")
+    if version > VERSION:
+        raise DatabaseTooNew(f"{path}: written by a newer release (its schema is of version {version}, this release "
+                             f"knows {VERSION}); run that release, or move the file away to begin a new view")
+    is_empty = version == 0 and not connection.pragma("schema_version")
+    if version < 1 and not is_empty:
+        raise _Unusable(f"it is of version {version}, which never was")
+    if version == VERSION:
+        return
     connection.execute("BEGIN IMMEDIATE")
-    connection.execute(_DDL)
-    connection.execute("INSERT INTO meta VALUES('generation', ?), ('next_id', 2)", (secrets.token_hex(16),))
+    if is_empty:
+        _create(connection)
+    for step in _STEPS[max(version, 1) - 1 :]:
+        step(connection)
     connection.execute(f"PRAGMA user_version={VERSION}")
     connection.execute("COMMIT")
+    if not is_empty:
+        log.info("A database was brought to a newer version path=%s from=%d to=%d", path, version, VERSION)
+
+
+def _create(connection: apsw.Connection) -> None:
+    connection.execute(_DDL)
+    connection.execute("INSERT INTO meta VALUES('generation', ?), ('next_id', 2)", (secrets.token_hex(16),))
 
 
 def _check(connection: apsw.Connection, *, every_page: bool) -> None:
-    version = connection.pragma("user_version")
-    if version != VERSION:
-        raise _Unusable(f"it is of version {version}, this is version {VERSION}")
-    for table in ("nodes", "tombstones", "owners", "positions", "sessions", "meta"):
+    for table in ("nodes", "tombstones", "owners", "positions", "sessions", "meta", "totals"):
         connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
     if not connection.execute("SELECT 1 FROM meta WHERE key='generation'").fetchall():
         raise _Unusable("it has no generation")
     if not connection.execute("SELECT 1 FROM nodes WHERE parent=0 AND id=?", (ROOT_ID,)).fetchall():
         raise _Unusable("it has no root")
+    if not connection.execute("SELECT 1 FROM totals WHERE id=?", (ROOT_ID,)).fetchall():
+        raise _Unusable("it has no totals")
     if every_page:
         result = connection.pragma("quick_check")
         if result != "ok":

@@ -15,8 +15,9 @@ from fustor_fusion.arbiter import Arbiter
 from fustor_fusion.errors import FusionError, StoreUnavailable
 from fustor_fusion.positions import Positions
 from fustor_fusion.removal import purge
-from fustor_fusion.schema import mark_damaged, open_database, read_meta
-from fustor_fusion.tree import Counts, Tree
+from fustor_fusion.schema import ROOT_ID, mark_damaged, open_database, read_meta
+from fustor_fusion.totals import read_sums
+from fustor_fusion.tree import Tree
 
 log = logging.getLogger(__name__)
 
@@ -146,14 +147,13 @@ class Store:
 
     def _commit_group(self, jobs: list[_Job[Any]]) -> None:
         writer = self._writer
-        before = writer.tree.copy_counts(), writer.rows_applied
+        before = writer.rows_applied
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for job in jobs:
                 self._do(job)
             if self._commits % _PURGE_EVERY == _PURGE_EVERY - 1:
                 self._purge()
-            writer.tree.save()
             self._db.execute("COMMIT")
         except apsw.Error as err:
             self._roll_back(before, err)
@@ -165,12 +165,13 @@ class Store:
 
     def _do(self, job: _Job[Any]) -> None:
         for careful in (False, True):
-            counts, rows = self._writer.tree.copy_counts(), self._writer.rows_applied
+            rows = self._writer.rows_applied
             self._db.execute("SAVEPOINT work")
             try:
                 job.result = job.work(self._writer, careful)
                 # Now, not with the commit: a later job of the group that fails makes the writer forget.
                 self._writer.positions.save()
+                self._writer.tree.save()
                 self._db.execute("RELEASE work")
                 return
             except apsw.Error:
@@ -178,7 +179,7 @@ class Store:
             # Whatever a piece of work raises is its caller's answer; the others of the group go on.
             except Exception as err:
                 self._db.execute("ROLLBACK TO work; RELEASE work")
-                self._forget(counts, rows)
+                self._forget(rows)
                 if isinstance(err, OverflowError) and not careful:
                     continue
                 if not isinstance(err, FusionError):
@@ -186,18 +187,18 @@ class Store:
                 job.error = err
                 return
 
-    def _roll_back(self, before: tuple[Counts, int], err: apsw.Error) -> None:
+    def _roll_back(self, before: int, err: apsw.Error) -> None:
         log.error("A transaction failed; its batches were not applied path=%s error=%s", self.path, err)
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
-        self._forget(*before)
+        self._forget(before)
         if isinstance(err, (apsw.CorruptError, apsw.NotADBError)):
             self.failure = f"the database is damaged ({err}); it is set aside at the next start"
             mark_damaged(self.path)
 
-    def _forget(self, counts: Counts, rows: int) -> None:
+    def _forget(self, rows: int) -> None:
         writer = self._writer
-        writer.tree.forget(counts)
+        writer.tree.forget()
         writer.arbiter.forget()
         writer.positions.forget()
         writer.rows_applied = rows
@@ -206,8 +207,9 @@ class Store:
         for owner in self._writer.positions.get_owners():
             if purged := purge(self._writer.tree, owner.id, owner.newest - _TOMBSTONE_AGE_NS):
                 log.info("Old tombstones were forgotten path=%s count=%d", self.path, purged)
+        self._writer.tree.save()
 
     def _read_totals(self) -> dict[str, int]:
-        counts = self._writer.tree.counts
-        return {"files": counts.files, "directories": counts.directories, "bytes": counts.bytes,
+        sums = read_sums(self._db, ROOT_ID)
+        return {"files": sums.files, "directories": sums.directories, "bytes": sums.bytes,
                 "rows_applied": self._writer.rows_applied}

@@ -1,4 +1,4 @@
-"""The nodes of one view as the writer sees them: lookups, buffered writes, counts."""
+"""The nodes of one view as the writer sees them: lookups, buffered writes, sums."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,6 +9,7 @@ import msgspec
 from fustor_event_model import FsRow
 from fustor_fusion.rules import PLACEHOLDER, REALTIME, Seen, Stored
 from fustor_fusion.schema import ROOT_ID, read_meta
+from fustor_fusion.totals import Totals
 
 _MAX_CACHED = 20_000
 _NEVER = 1 << 63
@@ -63,14 +64,6 @@ class Directory(msgspec.Struct, gc=False, eq=False):
     buries: bool = True
 
 
-class Counts(msgspec.Struct, gc=False):
-    """How much a view holds: without the root, without placeholders; bytes of non-directories."""
-
-    files: int = 0
-    directories: int = 0
-    bytes: int = 0
-
-
 class Tree:
     """
     Reads and writes nodes through the one writing connection, inside its transaction.
@@ -83,9 +76,8 @@ class Tree:
     def __init__(self, connection: apsw.Connection) -> None:
         self.db = connection
         self.execute: Callable[..., Any] = connection.execute
-        meta = read_meta(connection)
-        self.next_id: int = meta["next_id"]
-        self.counts = Counts(meta.get("files", 0), meta.get("directories", 0), meta.get("bytes", 0))
+        self.next_id: int = read_meta(connection)["next_id"]
+        self.totals = Totals(connection)
         self.removals = 0
         self._cache: dict[tuple[int, bytes], Directory] = {}
         self._new: list[tuple[Directory, Seen, Sequence[FsRow]]] = []
@@ -93,24 +85,18 @@ class Tree:
 
     # -- transaction edges ---------------------------------------------------------------
 
-    def forget(self, counts: Counts) -> None:
-        """Drop all that is remembered or collected, after a rollback to `counts`."""
+    def forget(self) -> None:
+        """Drop all that is remembered or collected, after a rollback."""
         self._cache.clear()
         self._new.clear()
         self._puts.clear()
-        self.counts = counts
+        self.totals.forget()
         self.removals += 1
 
-    def copy_counts(self) -> Counts:
-        """Return the counts as they are now."""
-        return Counts(self.counts.files, self.counts.directories, self.counts.bytes)
-
     def save(self) -> None:
-        """Write what belongs into the transaction besides the rows; call right before COMMIT."""
-        self.execute(
-            "INSERT OR REPLACE INTO meta VALUES('next_id',?),('files',?),('directories',?),('bytes',?)",
-            (self.next_id, self.counts.files, self.counts.directories, self.counts.bytes),
-        )
+        """Write what belongs into the transaction besides the rows; call right before its end."""
+        self.totals.save()
+        self.execute("INSERT OR REPLACE INTO meta VALUES('next_id',?)", (self.next_id,))
         if len(self._cache) > _MAX_CACHED:
             for key in list(self._cache)[: _MAX_CACHED // 2]:
                 del self._cache[key]
@@ -202,19 +188,17 @@ class Tree:
         id_, floor = (stored.id, stored.floor) if stored is not None else (None, None)
         self._puts.append((directory.id, seen.idx, seen.owner, flags, name,
                            *_astuple(row)[1:_ROW_COLUMNS], id_, floor if id_ is not None else None))
-        counts = self.counts
         if id_ is None:
             if stored is None:
-                counts.files += 1
-                counts.bytes += row.size
-            else:
-                counts.bytes += row.size - stored.size
+                self.totals.add(directory.id, files=1, size=row.size)
+            elif row.size != stored.size:
+                self.totals.add(directory.id, size=row.size - stored.size)
         else:
             cached = self._cache.get((directory.id, name))
             if cached is not None:
                 cached.idx, cached.flags = seen.idx, flags
             if stored is not None and stored.flags & PLACEHOLDER and id_ != ROOT_ID:
-                counts.directories += 1
+                self.totals.add(directory.id, directories=1)
 
     def add_directory(self, directory: Directory, name: bytes, row: FsRow | None, seen: Seen, *,
                       idx: int, floor: int) -> Directory:
@@ -227,8 +211,9 @@ class Tree:
         self._cache[directory.id, name] = made
         if idx < directory.lowest:
             directory.lowest = idx
+        self.totals.make(made.id, directory.id, name)
         if row is not None:
-            self.counts.directories += 1
+            self.totals.add(directory.id, directories=1)
         return made
 
     def confirm(self, directory: Directory, stored: Stored, seen: Seen) -> None:
@@ -283,11 +268,20 @@ class Tree:
             try:
                 self.execute(_INSERT[width], values)
             except apsw.ConstraintError:
+                self._count_first(groups, at)
                 return list(_drop_first(groups, at))
-            self.counts.files += width
-            self.counts.bytes += sum([row.size for row in part])
             at += width
+        self._count_first(groups, at)
         return []
+
+    def _count_first(self, groups: list[tuple[Directory, Seen, Sequence[FsRow]]], count: int) -> None:
+        """Count the first `count` rows of the groups as inserted."""
+        for directory, _, rows in groups:
+            inserted = rows if len(rows) <= count else rows[:count]
+            if not inserted:
+                return
+            self.totals.add(directory.id, files=len(inserted), size=sum([row.size for row in inserted]))
+            count -= len(inserted)
 
 
 def _pick_width(left: int) -> int:

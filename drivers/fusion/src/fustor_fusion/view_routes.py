@@ -17,7 +17,7 @@ from fustor_fusion.errors import RequestRefused
 from fustor_fusion.export import export
 from fustor_fusion.jobs import describe
 from fustor_fusion.paths import BadPath, decode_raw, normalise_text, split_path
-from fustor_fusion.queries import find_node, read_totals, read_tree, search
+from fustor_fusion.queries import Usage, find_node, read_stats, read_tree, read_usage, search
 from fustor_fusion.readers import Readers
 from fustor_fusion.view import View
 
@@ -73,6 +73,7 @@ class ViewRoutes:
             Route("/{view_id}/tree", self.get_tree, methods=["GET"]),
             Route("/{view_id}/search", self.search, methods=["GET"]),
             Route("/{view_id}/stats", self.get_stats, methods=["GET"]),
+            Route("/{view_id}/du", self.get_usage, methods=["GET"]),
             Route("/{view_id}/export", self.export, methods=["GET"]),
             Route("/{view_id}/sessions", self.get_sessions, methods=["GET"]),
             Route("/{view_id}/jobs", self.get_jobs, methods=["GET"]),
@@ -145,20 +146,35 @@ class ViewRoutes:
         view, headers = await self._enter(request)
         return await self._stream(view, export, headers, "application/x-ndjson")
 
+    async def get_usage(self, request: Request) -> Response:
+        """Answer with how much there is at a path, all below it included."""
+        names = _parse_path(request)
+        view, headers = await self._enter(request)
+
+        def query() -> Usage | None:
+            with view.readers.lease() as db:
+                return read_usage(db, names)
+
+        usage = await run_in_threadpool(query)
+        if usage is None:
+            raise RequestRefused(404, _NOT_FOUND)
+        return answer(usage, headers=headers)
+
     async def get_stats(self, request: Request) -> Response:
         """Answer with numbers of the view."""
         view, headers = await self._enter(request)
 
         def query() -> dict[str, object]:
             with view.readers.lease() as db:
-                totals = read_totals(db)
+                found = read_stats(db)
+            sums = found.sums
             return {
-                "item_count": totals.files + totals.directories + 1, "total_files": totals.files,
-                "total_directories": totals.directories + 1, "total_size": totals.bytes, "latency_ms": 0.0,
-                "staleness_seconds": 0.0, "oldest_item_path": totals.oldest_directory, "has_blind_spot": False,
-                "suspect_file_count": totals.suspects, "logical_now": time.time(),
-                "files": totals.files, "directories": totals.directories, "bytes": totals.bytes,
-                "newest_index": totals.newest_index, "generation": totals.generation,
+                "item_count": sums.files + sums.directories + 1, "total_files": sums.files,
+                "total_directories": sums.directories + 1, "total_size": sums.bytes, "latency_ms": 0.0,
+                "staleness_seconds": 0.0, "oldest_item_path": None, "has_blind_spot": False,
+                "suspect_file_count": found.suspects, "logical_now": time.time(),
+                "files": sums.files, "directories": sums.directories, "bytes": sums.bytes,
+                "newest_index": found.newest_index, "generation": found.generation,
             }
 
         stats = await run_in_threadpool(query)
