@@ -47,6 +47,9 @@ def measure(port: int, files: int) -> None:
     questions = {
         "du of the root": ["du"] * ASKED,
         "du of a directory of 10,000 files": [f"du?path={path}" for path in tops],
+        "metadata of a file": [f"metadata?path={path}" for path in leaves],
+        "a page of 100 of 100 files": [f"tree?path={path}&max_depth=1&limit=100" for path in below],
+        "search by ** in 100 files": [f"search?pattern={path}/**/*7.dat" for path in below],
         "du of a file": [f"du?path={path}" for path in leaves],
         "stats": ["stats"] * ASKED,
     }

@@ -59,6 +59,8 @@ def test_raw_that_is_no_base64_is_refused():
         decode_raw("é")
     with pytest.raises(BadPath):
         decode_raw("a")
+    with pytest.raises(BadPath):
+        decode_raw("L2E***")
 
 
 def test_bad_bytes_become_replacement_characters_and_base64():

@@ -4,7 +4,10 @@ import os
 import stat
 import threading
 
+import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fustor_event_model import DeleteEvent, FsPath, MessageSource
 
@@ -64,7 +67,8 @@ def test_what_is_not_there_is_404(fusion, agent):
 
 @pytest.mark.parametrize("query", [
     {"path": "relative"}, {"path": "/a\0"}, {"raw": "***"}, {"max_depth": "-1"}, {"max_depth": "x"}, {"max_depth": "²"},
-    {"recursive": "maybe"}, {"sync": "x"}, {"sync": "0"}, {"sync": "nan"}, {"sync": "1e9"}])
+    {"limit": "0"}, {"limit": "x"}, {"after_raw": "***"}, {"recursive": "maybe"},
+    {"sync": "x"}, {"sync": "0"}, {"sync": "nan"}, {"sync": "1e9"}])
 def test_a_bad_value_is_422(fusion, query):
     response = fusion.get("p/tree", **query)
     assert (response.status_code, "detail" in response.json()) == (422, True)
@@ -89,6 +93,82 @@ def test_stats_count_what_is_there(fusion, agent):
     assert (stats["files"], stats["directories"], stats["bytes"], stats["newest_index"]) == (5, 1, 28, 5)
     assert (stats["current"], stats["not_current_because"], stats["damage"]) == (True, None, None)
     assert fusion.server.get_totals() == {"p": {"files": 5, "directories": 1, "bytes": 28, "rows_applied": 7}}
+
+
+def find(fusion, pattern: str, **query: object) -> list[str]:
+    return [node["path"] for node in fusion.get("p/search", pattern=pattern, **query).json()]
+
+
+def test_two_stars_between_slashes_stand_for_any_depth(fusion, agent, make):
+    agent.push(make.update(9, b"/x/y/z/", [make.row(b"deep.txt"), make.row(b"deep.bin")]),
+               make.update(9, b"/x/", [make.row(b"flat.txt")]))
+    assert find(fusion, "/x/**/*.txt") == find(fusion, "x/**/*.txt") == ["/x/flat.txt", "/x/y/z/deep.txt"]
+    assert find(fusion, "/x/*/**") == ["/x/y/z/deep.bin", "/x/y/z/deep.txt"]
+    assert find(fusion, "**/y/**/deep.*") == ["/x/y/z/deep.bin", "/x/y/z/deep.txt"]
+    assert find(fusion, "/d/**/caf?") == find(fusion, "/d/**/caf\ufffd") == ["/d/caf\ufffd"]
+    assert find(fusion, "/nowhere/**") == find(fusion, "/a.txt/**") == find(fusion, "/**/Y/**") == []
+    assert len(find(fusion, "/**")) == 8
+    assert find(fusion, "/x/*.txt") == ["/x/flat.txt", "/x/y/z/deep.txt"]  # without `**`, as the public protocol has it
+
+
+def test_a_search_can_be_limited(fusion, agent):
+    assert find(fusion, "", limit=2) == ["/a.txt", "/d/B.TXT"]
+    assert len(find(fusion, "", limit=5)) == len(find(fusion, "", limit=6)) == 5
+
+
+def test_metadata_is_one_line_of_the_export(fusion, agent):
+    for text in fusion.get("p/export").text.splitlines():
+        line = json.loads(text)
+        place = {"raw": line["raw"].rstrip("=")} if "raw" in line else {"path": line["path"]}
+        assert fusion.get("p/metadata", **place).json() == line
+    root = fusion.get("p/metadata").json()
+    assert (root["path"], root["type"], root["inode"]) == ("/", "directory", 1)
+
+
+def test_there_is_no_metadata_of_what_is_only_a_way(fusion, make):
+    make.agent(fusion).push(make.update(5, b"/a/", [make.row(b"f")]))
+    assert [fusion.get("p/metadata", path=path).status_code for path in ("/a/f", "/a", "/", "/b", "/a/f/g")] == [
+        200, 404, 404, 404, 404]
+
+
+def test_what_is_being_written_is_in_the_suspect_list_until_it_is_closed(fusion, agent, make):
+    assert fusion.get("p/suspect-list").json() == []
+    open_ = [msgspec.structs.replace(make.row(name), is_atomic_write=False) for name in (b"z", b"caf\xe9", b"y")]
+    agent.push(make.update(9, b"/d/e/", open_), make.update(9, b"/", open_[:1]))
+    suspects = fusion.get("p/suspect-list").json()
+    assert [(each["path"], each["suspect_until"]) for each in suspects] == [
+        ("/d/e/caf\ufffd", None), ("/d/e/y", None), ("/d/e/z", None), ("/z", None)]
+    assert ["raw" in each for each in suspects] == [True, False, False, False]
+    agent.push(make.update(10, b"/d/e/", [make.row(b"y"), make.row(b"z")]))
+    assert [each["path"] for each in fusion.get("p/suspect-list").json()] == ["/d/e/caf\ufffd", "/z"]
+    assert fusion.get("p/stats").json()["suspect_file_count"] == 2
+
+
+def test_a_directory_can_be_read_page_by_page(fusion, agent, make):
+    names = [b"%02d" % n for n in range(10)] + [b"caf\xe9", b"caf\xea"]
+    agent.push(make.update(9, b"/big/", [make.row(name) for name in names]),
+               make.update(9, b"/big/05x/", [make.row(b"f")]))
+    whole = fusion.get("p/tree", path="/big").json()["children"]
+    for limit in (1, 2, 5, 12, 13, 14):
+        pages, question = [], {"path": "/big", "limit": limit}
+        while True:
+            page = fusion.get("p/tree", **question).json()
+            pages.append(page["children"])
+            if page["next"] is None:
+                break
+            question |= {"after_raw": page["next_raw"]} if "next_raw" in page else {"after": page["next"]}
+        assert [child for page in pages for child in page] == whole
+        assert {len(page) for page in pages[:-1]} <= {limit}
+        assert 0 < len(pages[-1]) <= limit
+
+
+def test_a_page_of_what_has_no_children_is_empty(fusion, agent, make):
+    agent.push(make.update(9, b"/", [make.row(b"empty", mode=DIR, inode=9)]))
+    assert fusion.get("p/tree", path="/empty", limit=3).json()["children"] == []
+    assert fusion.get("p/tree", path="/empty", limit=3).json()["next"] is None
+    assert fusion.get("p/tree", path="/a.txt", limit=3).json()["next"] is None
+    assert fusion.get("p/tree", after="zzz").json()["children"] == []
+    assert "next" not in fusion.get("p/tree", max_depth=0, limit=1).json()
 
 
 def test_du_sums_up_what_is_below_a_path(fusion, agent):
@@ -190,9 +270,28 @@ def test_sessions_are_listed(fusion, agent):
 
 
 def test_no_key_reads_nothing(fusion):
-    for path in ("tree", "stats", "search?pattern=", "du", "export", "sessions", "jobs"):
+    for path in ("tree", "stats", "search?pattern=", "metadata", "suspect-list", "du", "export", "sessions", "jobs"):
         response = fusion.reader.get(f"{fusion.base}/views/p/{path}", headers={"X-API-Key": "wrong"})
         assert response.status_code == 401
+
+
+texts = st.one_of(st.text(max_size=20), st.text("*?[]/.!ad\\", max_size=12), st.sampled_from(
+    ["/d", "/d/B.TXT", "/", "1", "0", "true", "-1", "1e3", "nan", "L2Q", "/**", "**/a*/**"]))
+PARAMETERS = ("path", "raw", "pattern", "limit", "after", "after_raw", "max_depth", "recursive", "only_path", "dry_run")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(("tree", "search", "metadata", "suspect-list", "du", "export", "stats")),
+       st.dictionaries(st.sampled_from(PARAMETERS), texts, max_size=4))
+def test_no_question_makes_the_server_fail(fusion, agent, endpoint, query):
+    response = fusion.get(f"p/{endpoint}", **query)
+    assert response.status_code in (200, 404, 422)
+    if endpoint == "export":
+        assert len(response.text.splitlines()) == 6
+    elif response.status_code != 200:
+        assert response.json()["detail"]
+    else:
+        response.json()
 
 
 # -- read your writes -------------------------------------------------------------------------

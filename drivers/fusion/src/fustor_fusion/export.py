@@ -1,12 +1,14 @@
-"""The whole view as newline-delimited JSON: depth first, names sorted by bytes, parents before children."""
+"""Nodes with all that is known of them: one, or all, depth first, names sorted by bytes, parents before children."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import apsw
 import msgspec
 
 from fustor_fusion.paths import to_text
+from fustor_fusion.queries import find_place
 from fustor_fusion.rules import PLACEHOLDER, SUSPECT
 from fustor_fusion.schema import ROOT_ID
 
@@ -15,17 +17,15 @@ _UINT64 = (1 << 64) - 1
 _TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
 _encode_lines = msgspec.json.Encoder().encode_lines
 _Columns = tuple[bytes, int | None, int, int, int, int, int, int, int, int, bytes | None, int]
-_CHILDREN = (
-    "SELECT name, id, mode, size, mtime_ns, ctime_ns, uid, gid, inode, nlink, target, flags"
-    " FROM nodes WHERE parent=? ORDER BY name"
-)
+_NODES = "SELECT name, id, mode, size, mtime_ns, ctime_ns, uid, gid, inode, nlink, target, flags FROM nodes"
+_CHILDREN = f"{_NODES} WHERE parent=? ORDER BY name"
 
 
 class ExportRow(msgspec.Struct, gc=False, frozen=True):
     """
     One line of an export.
 
-    `target` stands in lines of symbolic links only; `raw` and `target_raw` hold the exact
+    `target` stands in those of symbolic links only; `raw` and `target_raw` hold the exact
     bytes, base64, of a path or target that is not UTF-8.
     """
 
@@ -72,6 +72,19 @@ def export(db: apsw.Connection) -> Iterator[bytes]:
             stack.pop()
     if lines:
         yield _encode_lines(lines)
+
+
+def read_metadata(db: apsw.Connection, names: Sequence[bytes]) -> ExportRow | None:
+    """Return one node as `export` gives it, the root too; None when there is none, or only a placeholder."""
+    place = find_place(db, names)
+    rows: list[Any] = db.execute(f"{_NODES} WHERE parent=? AND name=?", place).fetchall() if place else []
+    if not rows or rows[0][11] & PLACEHOLDER:
+        return None
+    path: str = ""
+    raw: bytes | None = None
+    for name in names:
+        path, raw = _join(path, raw, name)
+    return _describe(path or "/", raw, rows[0])
 
 
 def _join(above: str, raw_above: bytes | None, name: bytes) -> tuple[str, bytes | None]:

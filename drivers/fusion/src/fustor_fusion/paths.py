@@ -97,6 +97,6 @@ def decode_raw(text: str) -> bytes:
     """
     try:
         data = text.encode("ascii").replace(b"+", b"-").replace(b"/", b"_")
-        return base64.urlsafe_b64decode(data + b"=" * (-len(data) % 4))
+        return base64.b64decode(data + b"=" * (-len(data) % 4), altchars=b"-_", validate=True)
     except (UnicodeEncodeError, binascii.Error) as err:
         raise BadPath("raw is not base64url") from err

@@ -3,12 +3,13 @@
 import fnmatch
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apsw
 import msgspec
 
+from fustor_fusion.globs import PathPattern, names_depths
 from fustor_fusion.paths import to_text
 from fustor_fusion.rules import SUSPECT
 from fustor_fusion.schema import ROOT_ID, read_meta
@@ -34,22 +35,61 @@ class TreeNode(msgspec.Struct, frozen=True, omit_defaults=True):
     raw: str | None = None
 
 
+class Page(msgspec.Struct, frozen=True):
+    """
+    A part of a directory's children, by their names.
+
+    Args:
+        after: The children behind this name; empty for all.
+        last: The last one; None for no end.
+    """
+
+    after: bytes = b""
+    last: bytes | None = None
+
+
+_WHOLE = Page()
+
+
+def find_directory(db: apsw.Connection, names: Sequence[bytes]) -> int | None:
+    """Return the number of a directory by the names that lead to it; None when there is none."""
+    parent = ROOT_ID
+    for name in names:
+        rows: list[Any] = db.execute("SELECT id FROM nodes WHERE parent=? AND name=?", (parent, name)).fetchall()
+        if not rows or rows[0][0] is None:
+            return None
+        parent = rows[0][0]
+    return parent
+
+
+def find_place(db: apsw.Connection, names: Sequence[bytes]) -> tuple[int, bytes] | None:
+    """Return where a node's row is: the number of its directory, and its name there; None when there is no such."""
+    if not names:
+        return 0, b""
+    directory = find_directory(db, names[:-1])
+    return None if directory is None else (directory, names[-1])
+
+
 def find_node(db: apsw.Connection, names: Sequence[bytes]) -> _NodeColumns | None:
     """Return one node by the names that lead to it; the root for none."""
-    parent = 0
-    node: _NodeColumns | None = None
-    for name in (b"", *names):
-        rows: list[Any] = db.execute(f"SELECT {_NODE} FROM nodes WHERE parent=? AND name=?", (parent, name)).fetchall()
-        if not rows or (node is not None and node[1] is None):
-            return None
-        node = rows[0]
-        parent = -1 if rows[0][1] is None else rows[0][1]
-    return node
+    place = find_place(db, names)
+    if place is None:
+        return None
+    rows: list[Any] = db.execute(f"SELECT {_NODE} FROM nodes WHERE parent=? AND name=?", place).fetchall()
+    return rows[0] if rows else None
+
+
+def find_page(db: apsw.Connection, node: _NodeColumns, *, after: bytes, limit: int) -> Page:
+    """Choose the children behind a name, at most `limit`; `last` is None when these are all that are left."""
+    rows: list[Any] = db.execute(
+        f"SELECT name FROM nodes WHERE parent=? AND name>? AND {_HAS_CHILDREN} ORDER BY name LIMIT 2 OFFSET ?",
+        (node[1], after, limit - 1)).fetchall()
+    return Page(after, rows[0][0] if len(rows) == 2 else None)
 
 
 def read_tree(
     db: apsw.Connection, names: Sequence[bytes], node: _NodeColumns, *,
-    max_depth: int | None, only_path: bool, tail: bytes,
+    max_depth: int | None, only_path: bool, tail: bytes, page: Page,
 ) -> Iterator[bytes]:
     """
     Give a subtree as one JSON object, in pieces.
@@ -61,6 +101,7 @@ def read_tree(
         max_depth: How many levels below the node; None for all.
         only_path: Without size, times and the suspect flag.
         tail: Members to add to the outermost object, `,"key":value` each.
+        page: Which of the node's own children; those further below are all there.
     """
     parts: list[bytes] = []
     size = 0
@@ -71,7 +112,8 @@ def read_tree(
         text = _encode(_describe(path, node, only_path=only_path))
         if node[1] is None or (max_depth is not None and depth >= max_depth):
             return text
-        stack.append((_list_children(db, node[1]), b"" if path == b"/" else path, True))
+        children = _list_children(db, node[1], _WHOLE if stack else page)
+        stack.append((children, b"" if path == b"/" else path, True))
         return text[:-1] + b',"children":['
 
     parts.append(opening(path, node, 0))
@@ -96,8 +138,10 @@ def read_tree(
     yield whole[:-1] + tail + b"}"
 
 
-def _list_children(db: apsw.Connection, id_: int) -> Iterator[_NodeColumns]:
-    return iter(db.execute(f"SELECT {_NODE} FROM nodes WHERE parent=? AND {_HAS_CHILDREN} ORDER BY name", (id_,)))
+def _list_children(db: apsw.Connection, id_: int, page: Page = _WHOLE) -> Iterator[_NodeColumns]:
+    return iter(db.execute(
+        f"SELECT {_NODE} FROM nodes WHERE parent=?1 AND name>?2 AND (?3 IS NULL OR name<=?3) AND {_HAS_CHILDREN}"
+        " ORDER BY name", (id_, page.after, page.last)))
 
 
 def _describe(path: bytes, node: _NodeColumns, *, only_path: bool) -> TreeNode:
@@ -109,19 +153,56 @@ def _describe(path: bytes, node: _NodeColumns, *, only_path: bool) -> TreeNode:
     return TreeNode(to_text(name)[0], kind, text, size, mtime_ns / 1e9, ctime_ns / 1e9, bool(flags & SUSPECT), raw)
 
 
-def search(db: apsw.Connection, pattern: str) -> Iterator[bytes]:
+def search(db: apsw.Connection, pattern: str, *, limit: int | None) -> Iterator[bytes]:
     """
     Give the files that match as one JSON array, in pieces.
 
     A file matches if the glob fits its whole path or its name, case-sensitively, or if the pattern
     occurs in the name, ignoring case. `*` crosses slashes. An empty pattern fits all.
+    A pattern with `**` between slashes must fit the whole path, see `PathPattern`.
+
+    Args:
+        db: Inside a read transaction.
+        pattern: The pattern.
+        limit: How many at most; None for all.
     """
-    fits = re.compile(fnmatch.translate(pattern)).match
-    lowered = pattern.lower()
+    start, fits = _compile(pattern)
     parts: list[bytes] = [b"["]
-    size = 0
-    first = True
-    stack: list[tuple[bytes, Iterator[_NodeColumns]]] = [(b"", _list_children(db, ROOT_ID))]
+    size = count = 0
+    for path, node in _walk_files(db, start):
+        if fits(path, node[0]):
+            parts.append(b"," if count else b"")
+            parts.append(_encode(_describe(path, node, only_path=False)))
+            count += 1
+            if count == limit:
+                break
+            size += len(parts[-1])
+            if size > _CHUNK_BYTES:
+                yield b"".join(parts)
+                parts, size = [], 0
+    parts.append(b"]")
+    yield b"".join(parts)
+
+
+def _compile(pattern: str) -> tuple[list[bytes], Callable[[bytes, bytes], object]]:
+    """Return the directory that holds all that can fit, and what tells of a path and its name whether they do."""
+    if names_depths(pattern):
+        glob = PathPattern(pattern)
+        return [name.encode() for name in glob.start], lambda path, _: glob.fits(to_text(path)[0][1:].split("/"))
+    match = re.compile(fnmatch.translate(pattern)).match
+    lowered = pattern.lower()
+
+    def fits(path: bytes, name: bytes) -> object:
+        text = to_text(name)[0]
+        return lowered in text.lower() or match(text) or match(to_text(path)[0])
+
+    return [], fits
+
+
+def _walk_files(db: apsw.Connection, start: Sequence[bytes]) -> Iterator[tuple[bytes, _NodeColumns]]:
+    """Yield what is below a directory and is none itself, with its path, depth first."""
+    top = find_directory(db, start)
+    stack = [] if top is None else [(b"".join(b"/" + name for name in start), _list_children(db, top))]
     while stack:
         above, children = stack[-1]
         node = next(children, None)
@@ -131,18 +212,45 @@ def search(db: apsw.Connection, pattern: str) -> Iterator[bytes]:
         path = above + b"/" + node[0]
         if node[1] is not None:
             stack.append((path, _list_children(db, node[1])))
-            continue
-        name = to_text(node[0])[0]
-        if lowered in name.lower() or fits(name) or fits(to_text(path)[0]):
-            parts.append(b"" if first else b",")
-            parts.append(_encode(_describe(path, node, only_path=False)))
-            first = False
-            size += len(parts[-1])
-            if size > _CHUNK_BYTES:
-                yield b"".join(parts)
-                parts, size = [], 0
-    parts.append(b"]")
-    yield b"".join(parts)
+        else:
+            yield path, node
+
+
+class Suspect(msgspec.Struct, frozen=True):
+    """A file that was seen being written, and not yet seen closed or unchanged; that has no time at which it ends."""
+
+    path: str
+    suspect_until: None = None
+    raw: str | msgspec.UnsetType = msgspec.UNSET
+
+
+def read_suspects(db: apsw.Connection) -> list[Suspect]:
+    """Return every suspect file, sorted by the bytes of its path."""
+    paths: dict[int, bytes] = {ROOT_ID: b""}
+    rows: list[Any] = db.execute("SELECT parent, name FROM nodes WHERE flags & 3 AND flags & 1").fetchall()
+    found = sorted(find_path(db, parent, paths) + b"/" + name for parent, name in rows)
+    return [Suspect(text, raw=raw or msgspec.UNSET) for text, raw in map(to_text, found)]
+
+
+def find_path(db: apsw.Connection, id_: int, known: dict[int, bytes]) -> bytes:
+    """
+    Return the path of a directory by its number, the root's being empty.
+
+    Args:
+        db: Inside a transaction.
+        id_: The number.
+        known: Paths by number, at least the root's; gets those that were found.
+    """
+    names: list[tuple[int, bytes]] = []
+    while id_ not in known:
+        row: Any
+        row, = db.execute("SELECT parent, name FROM totals WHERE id=?", (id_,)).fetchall()
+        names.append((id_, row[1]))
+        id_ = row[0]
+    path = known[id_]
+    for number, name in reversed(names):
+        path = known[number] = path + b"/" + name
+    return path
 
 
 class Stats(msgspec.Struct, frozen=True):

@@ -4,8 +4,10 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import apsw
+import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -14,10 +16,19 @@ from starlette.routing import Route
 from fustor_core.drivers import Role
 from fustor_fusion.context import Context, answer
 from fustor_fusion.errors import RequestRefused
-from fustor_fusion.export import export
+from fustor_fusion.export import export, read_metadata
 from fustor_fusion.jobs import describe
-from fustor_fusion.paths import BadPath, decode_raw, normalise_text, split_path
-from fustor_fusion.queries import Usage, find_node, read_stats, read_tree, read_usage, search
+from fustor_fusion.paths import BadPath, decode_raw, normalise_text, split_path, to_text
+from fustor_fusion.queries import (
+    Page,
+    find_node,
+    find_page,
+    read_stats,
+    read_suspects,
+    read_tree,
+    read_usage,
+    search,
+)
 from fustor_fusion.readers import Readers
 from fustor_fusion.view import View
 
@@ -27,6 +38,8 @@ _NOT_FOUND = "路径未找到或尚未同步"  # the public protocol's own words
 _TRUE, _FALSE = frozenset(("1", "true", "on", "yes")), frozenset(("0", "false", "off", "no", ""))
 
 Query = Callable[[apsw.Connection], Iterator[bytes]]
+
+T = TypeVar("T")
 
 
 class LeasedStream:
@@ -73,6 +86,8 @@ class ViewRoutes:
             Route("/{view_id}/tree", self.get_tree, methods=["GET"]),
             Route("/{view_id}/search", self.search, methods=["GET"]),
             Route("/{view_id}/stats", self.get_stats, methods=["GET"]),
+            Route("/{view_id}/metadata", self.get_metadata, methods=["GET"]),
+            Route("/{view_id}/suspect-list", self.get_suspects, methods=["GET"]),
             Route("/{view_id}/du", self.get_usage, methods=["GET"]),
             Route("/{view_id}/export", self.export, methods=["GET"]),
             Route("/{view_id}/sessions", self.get_sessions, methods=["GET"]),
@@ -100,14 +115,23 @@ class ViewRoutes:
         stream = await run_in_threadpool(LeasedStream, view.readers, query)
         return StreamingResponse(stream, headers=headers, media_type=media_type)
 
+    async def _ask(self, view: View, query: Callable[[apsw.Connection], T]) -> T:
+        """Run a query with a short answer."""
+        def ask() -> T:
+            with view.readers.lease() as db:
+                return query(db)
+
+        return await run_in_threadpool(ask)
+
     async def get_tree(self, request: Request) -> Response:
         """Answer with a subtree."""
         names = _parse_path(request)
         recursive = _parse_flag(request, "recursive", default=True)
-        max_depth = _parse_depth(request)
+        max_depth = _parse_number(request, "max_depth", least=0)
         only_path = _parse_flag(request, "only_path", default=False)
         scan = _parse_flag(request, "on_demand_scan", default=False)
         dry = _parse_flag(request, "dry_run", default=False)
+        after, limit = _parse_after(request), _parse_number(request, "limit", least=1)
         view, headers = await self._enter(request)
         if dry:
             return answer({"message": "dry-run", "view_id": view.name}, headers=headers)
@@ -123,7 +147,12 @@ class ViewRoutes:
                 raise RequestRefused(404, _NOT_FOUND)
             flat = not recursive and max_depth is None
             rest = b',"children":[]' + tail if flat and node[1] is not None else tail
-            return read_tree(db, names, node, max_depth=0 if flat else max_depth, only_path=only_path, tail=rest)
+            depth = 0 if flat else max_depth
+            page = Page(after)
+            if limit is not None and depth != 0:
+                page = find_page(db, node, after=after, limit=limit)
+                rest += _say_next(page)
+            return read_tree(db, names, node, max_depth=depth, only_path=only_path, tail=rest, page=page)
 
         try:
             return await self._stream(view, query, headers, "application/json")
@@ -138,24 +167,34 @@ class ViewRoutes:
         pattern = request.query_params.get("pattern")
         if pattern is None or len(pattern) > _MAX_PATTERN:
             raise RequestRefused(422, f"pattern is required, at most {_MAX_PATTERN} characters")
+        limit = _parse_number(request, "limit", least=1)
         view, headers = await self._enter(request)
-        return await self._stream(view, lambda db: search(db, pattern), headers, "application/json")
+        return await self._stream(view, lambda db: search(db, pattern, limit=limit), headers, "application/json")
 
     async def export(self, request: Request) -> Response:
         """Answer with the whole view."""
         view, headers = await self._enter(request)
         return await self._stream(view, export, headers, "application/x-ndjson")
 
+    async def get_metadata(self, request: Request) -> Response:
+        """Answer with all that is known of one node."""
+        names = _parse_path(request)
+        view, headers = await self._enter(request)
+        row = await self._ask(view, lambda db: read_metadata(db, names))
+        if row is None:
+            raise RequestRefused(404, _NOT_FOUND)
+        return answer(row, headers=headers)
+
+    async def get_suspects(self, request: Request) -> Response:
+        """Answer with the files that may still be written."""
+        view, headers = await self._enter(request)
+        return answer(await self._ask(view, read_suspects), headers=headers)
+
     async def get_usage(self, request: Request) -> Response:
         """Answer with how much there is at a path, all below it included."""
         names = _parse_path(request)
         view, headers = await self._enter(request)
-
-        def query() -> Usage | None:
-            with view.readers.lease() as db:
-                return read_usage(db, names)
-
-        usage = await run_in_threadpool(query)
+        usage = await self._ask(view, lambda db: read_usage(db, names))
         if usage is None:
             raise RequestRefused(404, _NOT_FOUND)
         return answer(usage, headers=headers)
@@ -163,23 +202,16 @@ class ViewRoutes:
     async def get_stats(self, request: Request) -> Response:
         """Answer with numbers of the view."""
         view, headers = await self._enter(request)
-
-        def query() -> dict[str, object]:
-            with view.readers.lease() as db:
-                found = read_stats(db)
-            sums = found.sums
-            return {
-                "item_count": sums.files + sums.directories + 1, "total_files": sums.files,
-                "total_directories": sums.directories + 1, "total_size": sums.bytes, "latency_ms": 0.0,
-                "staleness_seconds": 0.0, "oldest_item_path": None, "has_blind_spot": False,
-                "suspect_file_count": found.suspects, "logical_now": time.time(),
-                "files": sums.files, "directories": sums.directories, "bytes": sums.bytes,
-                "newest_index": found.newest_index, "generation": found.generation,
-            }
-
-        stats = await run_in_threadpool(query)
+        found = await self._ask(view, read_stats)
+        sums = found.sums
         reason = view.explain()
-        stats |= {
+        stats = {
+            "item_count": sums.files + sums.directories + 1, "total_files": sums.files,
+            "total_directories": sums.directories + 1, "total_size": sums.bytes, "latency_ms": 0.0,
+            "staleness_seconds": 0.0, "oldest_item_path": None, "has_blind_spot": False,
+            "suspect_file_count": found.suspects, "logical_now": time.time(),
+            "files": sums.files, "directories": sums.directories, "bytes": sums.bytes,
+            "newest_index": found.newest_index, "generation": found.generation,
             "last_audit_finished_at": view.last_audit_at, "audit_cycle_count": view.audit_count,
             "is_auditing": view.audit is not None, "current": reason is None, "not_current_because": reason,
             "rows_applied": view.store.get_totals()["rows_applied"], "damage": view.store.damage or view.store.failure,
@@ -238,13 +270,30 @@ def _parse_flag(request: Request, name: str, *, default: bool) -> bool:
     raise RequestRefused(422, f"{name}={text!r:.40} is neither true nor false")
 
 
-def _parse_depth(request: Request) -> int | None:
-    text = request.query_params.get("max_depth")
+def _parse_number(request: Request, name: str, *, least: int) -> int | None:
+    text = request.query_params.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise RequestRefused(422, f"max_depth={text!r:.40} is not a number from 0 up")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
+        raise RequestRefused(422, f"{name}={text!r:.40} is not a number from {least} up")
     return int(text)
+
+
+def _parse_after(request: Request) -> bytes:
+    """Return the name behind which a page begins; empty when it begins with the first."""
+    raw, text = request.query_params.get("after_raw"), request.query_params.get("after", "")
+    try:
+        return text.encode() if raw is None else decode_raw(raw)
+    except BadPath as err:
+        raise RequestRefused(422, f"after_{err}") from err
+
+
+def _say_next(page: Page) -> bytes:
+    """Say in an answer how to go on behind its page."""
+    if page.last is None:
+        return b',"next":null'
+    text, raw = to_text(page.last)
+    return b',"next":' + msgspec.json.encode(text) + (b"" if raw is None else b',"next_raw":"%b"' % raw.encode())
 
 
 def _parse_sync(text: str) -> float:
