@@ -67,7 +67,7 @@ def parse(text: str) -> Document:
         YamlError: Not YAML, nested too deeply, or an anchor that contains itself.
     """
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as err:
         mark = err.problem_mark or err.context_mark
@@ -80,6 +80,16 @@ def parse(text: str) -> Document:
     reader = _Reader(loader)
     value = reader.read(node, ()) if node is not None else None
     return Document(value=value, lines=reader.lines, repeated=tuple(reader.repeated))
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader in which `<<` cannot multiply: merges of merges would describe billions of keys."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Replace `<<` by the keys that it names."""
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_NODES:
+            raise YamlError("its merges (<<) name too many keys", line=node.start_mark.line + 1)
 
 
 class _Reader:
@@ -108,7 +118,10 @@ class _Reader:
 
     def _read_mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[Any, Any]:
         self._note_repeated(node, path)
-        self._loader.flatten_mapping(node)
+        try:
+            self._loader.flatten_mapping(node)
+        except yaml.MarkedYAMLError as err:
+            raise YamlError(str(err.problem), line=node.start_mark.line + 1) from err
         result: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             key = self._read_scalar(key_node)
@@ -130,6 +143,8 @@ class _Reader:
     def _read_scalar(self, node: yaml.Node) -> Any:
         try:
             return self._loader.construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError, OverflowError) as err:
-            reason = getattr(err, "problem", None) or str(err)
+        except yaml.MarkedYAMLError as err:
+            raise YamlError(str(err.problem), line=node.start_mark.line + 1) from err
+        except Exception as err:  # The constructors check little: `!!bool maybe` raises KeyError.
+            reason = str(err) if isinstance(err, ValueError) else f"it is not what its tag {node.tag} says"
             raise YamlError(reason, line=node.start_mark.line + 1) from err

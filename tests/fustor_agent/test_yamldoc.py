@@ -63,3 +63,27 @@ def test_characters_that_yaml_forbids_are_an_error_not_a_crash() -> None:
 def test_deep_nesting_is_an_error_not_a_crash() -> None:
     with pytest.raises(YamlError):
         parse("[" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: 1\nb: !!bool maybe", "it is not what its tag tag:yaml.org,2002:bool says"),
+        ("a: 1\nb: !!timestamp soon", "it is not what its tag tag:yaml.org,2002:timestamp says"),
+        ('a: 1\nb: !!int ""', "it is not what its tag tag:yaml.org,2002:int says"),
+        ("a: 1\nb: {<<: 5}", "expected a mapping or list of mappings for merging, but found scalar"),
+    ],
+)
+def test_a_value_that_cannot_be_what_it_says_is_an_error_with_its_line(text: str, reason: str) -> None:
+    with pytest.raises(YamlError) as caught:
+        parse(text)
+    assert str(caught.value) == reason
+    assert caught.value.line == 2
+
+
+def test_merges_of_merges_are_an_error_and_not_billions_of_keys() -> None:
+    inner = "&a0 {x: 1, y: 2}"
+    for level in range(1, 20):
+        inner = f"&a{level} {{<<: [{inner}{f', *a{level - 1}' * 9}]}}"
+    with pytest.raises(YamlError, match="name too many keys"):
+        parse(inner)
