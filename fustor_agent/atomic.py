@@ -14,7 +14,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         mode: Permissions of the new file.
 
     Raises:
-        OSError: Nothing was replaced; no temporary file is left.
+        OSError: Names the file. Nothing was replaced; no temporary file is left.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
@@ -28,6 +28,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         finally:
             os.close(descriptor)
         os.replace(beside, path)
-    except OSError:
+    except OSError as err:
         beside.unlink(missing_ok=True)
-        raise
+        # A failed write names no file by itself.
+        raise OSError(err.errno, err.strerror, str(path)) from err

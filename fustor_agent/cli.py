@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from fustor_agent import __version__
-from fustor_agent.errors import AgentError
+from fustor_agent.errors import AgentError, explain
 from fustor_agent.exitcodes import ExitCode
 
 Command = Callable[[argparse.Namespace], int]
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         # File names and messages may hold any bytes; a terminal that cannot show them must not end a command.
         if hasattr(stream, "reconfigure"):
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of a pipe has seen enough; the interpreter must not complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    except OSError as err:  # The edge of the command line: a full disk, a forbidden file, no more processes.
+        print(explain(err), file=sys.stderr)
         return ExitCode.FAILED
 
 
@@ -97,6 +101,16 @@ def build_parser() -> argparse.ArgumentParser:
     drivers = commands.add_parser("drivers", help="the installed drivers")
     drivers.add_subparsers(dest="action", metavar="ACTION", required=True).add_parser("list", help="list them")
     return parser
+
+
+def _open_missing_streams() -> None:
+    """Open the null device where a standard stream is closed; the next file opened would get its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115 - it stays open
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ The errors of the agent's shell, one for each thing a caller does next.
     └── BadConfig        a person must correct the configuration, exit 5
 """
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -57,3 +58,9 @@ class BadConfig(AgentError):
     def __init__(self, problems: Sequence["Problem"]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+def explain(err: OSError) -> str:
+    """Write an error of the system as one line that names the file."""
+    name = os.fsdecode(err.filename) if isinstance(err.filename, str | bytes | os.PathLike) else ""
+    return f'"{name}": {err.strerror or err}' if name else str(err)

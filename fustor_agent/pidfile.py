@@ -74,9 +74,14 @@ def acquire(path: Path) -> PidFile:
         except OSError as err:
             raise AgentError(f'"{path}" cannot be written ({err.strerror}); correct its permissions') from err
         if _lock(descriptor) and _is_same(path, descriptor):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-            return PidFile(path, descriptor)
+            lock = PidFile(path, descriptor)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+            except OSError as err:
+                lock.release()
+                raise AgentError(f'"{path}" cannot be written ({err.strerror}); free space on its disk') from err
+            return lock
         os.close(descriptor)
         # Someone who only looks holds the lock for an instant: that is no reason to give up.
         with open_holder(path) as holder:
@@ -174,7 +179,7 @@ def _open_pidfd(pid: int, file: int) -> int | None:
         return None
     try:
         pidfd = os.pidfd_open(pid)
-    except OSError:
+    except (OSError, OverflowError):  # nobody has this number, or nobody ever could
         return None
     if _has_open(pid, file):
         return pidfd

@@ -130,3 +130,12 @@ def test_a_link_in_place_of_the_file_is_not_followed(path: Path, tmp_path: Path)
     with pytest.raises(AgentError):
         acquire(path)
     assert (tmp_path / "victim").read_text() == "keep"
+
+
+@pytest.mark.parametrize("content", [b"nonsense", b"9" * 30])
+def test_a_lock_of_something_that_is_no_agent_is_an_error_that_names_the_file(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(AgentError, match="is locked, but not by"), open_holder(path, settle_s=0.05):
+            pass

@@ -12,7 +12,7 @@ import selectors
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -93,7 +93,7 @@ class Crew:
         ForkRefused: Another thread is running.
     """
 
-    def __init__(self, signals: Iterable[signal.Signals], in_child: Callable[[], None] | None) -> None:
+    def __init__(self, signals: Collection[signal.Signals], in_child: Callable[[], None] | None) -> None:
         if threading.active_count() > 1:
             raise ForkRefused("threads are running; a process that forks must not have any")
         self._in_child = in_child
@@ -106,6 +106,8 @@ class Crew:
             # in front of the empty handler: stacks even if the loop hangs, then the loop hears of it
             faulthandler.register(signal.SIGUSR2, file=_STDERR, all_threads=True, chain=True)
             undo.callback(faulthandler.unregister, signal.SIGUSR2)
+            # a program may have held them back until there is someone to take them
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
             # where SIGCHLD is ignored, as some parents leave it, the kernel forgets exit codes
             undo.callback(_restore_signal, signal.SIGCHLD, signal.signal(signal.SIGCHLD, signal.SIG_DFL))
             # what is alive now is alive in every worker: keep the collector from touching, and so copying, it
