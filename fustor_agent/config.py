@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,11 +19,13 @@ EMBEDDED = "embedded"
 WATCH_ID = "watch"
 
 _HIGHEST_PORT = 65535
+_LONGEST_PORT = 5
 # Ids become file names, worker names and parts of URLs.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 Entry = TypeVar("Entry", bound=msgspec.Struct)
+Listening = TypeVar("Listening", "ConsoleConfig", "FusionConfig")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=_HIGHEST_PORT)]
 
@@ -150,6 +152,10 @@ class Config(msgspec.Struct, frozen=True):
     watch: str | None = None
     lines: dict[KeyPath, int] = {}
 
+    def list_entries(self) -> list[tuple[KeyPath, SourceConfig | SenderConfig]]:
+        """Return all sources and senders, each with its place in the file."""
+        return _list_entries(dict(enumerate(self.sources)), dict(enumerate(self.senders)))
+
     def get_source(self, pipe: PipeConfig) -> SourceConfig:
         """Return the source of a pipe."""
         return next(source for source in self.sources if source.id == pipe.source_id)
@@ -164,9 +170,51 @@ class Config(msgspec.Struct, frozen=True):
         return any(pipe.enabled and self.get_sender(pipe).is_embedded for pipe in self.pipes)
 
 
+class Draft(msgspec.Struct, frozen=True):
+    """
+    What was read, right or wrong, before drivers have checked their part of it.
+
+    Args:
+        config: None when there are problems already.
+        problems: What is wrong without asking a driver.
+        sources: Those that can be shown to their drivers, by their place in the file.
+        senders: Likewise.
+        fusion: Where the embedded Fusion listens, if that can be read.
+        file: As in `Config`.
+        lines: As in `Config`.
+    """
+
+    config: Config | None = None
+    problems: tuple[Problem, ...] = ()
+    sources: dict[int, SourceConfig] = {}
+    senders: dict[int, SenderConfig] = {}
+    fusion: FusionConfig = FusionConfig()
+    file: str | None = None
+    lines: dict[KeyPath, int] = {}
+
+    def list_entries(self) -> list[tuple[KeyPath, SourceConfig | SenderConfig]]:
+        """Return the sources and senders that fit, each with its place in the file."""
+        return _list_entries(self.sources, self.senders)
+
+    def finish(self, found: Sequence[Problem] = ()) -> Config:
+        """
+        Return the configuration.
+
+        Args:
+            found: What the drivers found.
+
+        Raises:
+            BadConfig: Anything is wrong; holds all problems, in the order of the file.
+        """
+        problems = [*self.problems, *found]
+        if problems or self.config is None:
+            raise BadConfig(sorted(problems, key=lambda one: (one.file, one.line or 0)))
+        return self.config
+
+
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     """
-    Read and check a configuration file.
+    Read and check a configuration file, without asking its drivers.
 
     Args:
         path: The YAML file.
@@ -174,6 +222,20 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
 
     Raises:
         BadConfig: Anything is wrong; holds all problems that could be found.
+    """
+    return read(path, environ).finish()
+
+
+def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
+    """
+    Read a configuration file; what is wrong in one place does not hide what is wrong in another.
+
+    Args:
+        path: The YAML file.
+        environ: Where the two port variables are looked up.
+
+    Raises:
+        BadConfig: It cannot be read, or is not YAML.
     """
     file = str(path)
     try:
@@ -198,10 +260,32 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     findings += _find_contradictions(value, misfits)
     problems = [_to_problem(one, file=file, document=document) for one in findings]
     overrides = _read_environment(environ, problems)
-    if problems:
-        raise BadConfig(sorted(problems, key=lambda one: (one.file, one.line or 0)))
-    parsed = msgspec.convert(value, _FileConfig)
-    return _finish(parsed, overrides, file=file, watch=None, lines=document.lines)
+    console = _override(_take_section(value, "console", ConsoleConfig, misfits), overrides.get(CONSOLE_PORT_VARIABLE))
+    fusion = _override(_take_section(value, "fusion", FusionConfig, misfits), overrides.get(FUSION_PORT_VARIABLE))
+    sources = _take_fitting(value, "sources", SourceConfig, misfits)
+    senders = _take_fitting(value, "senders", SenderConfig, misfits)
+    pipes = _take_fitting(value, "pipes", PipeConfig, misfits)
+    embedded = {sender.id for sender in senders.values() if sender.is_embedded}
+    if any(pipe.enabled and pipe.sender_id in embedded for pipe in pipes.values()):
+        problems += _check_two_ports(console, fusion, file, document.lines)
+    config = Config(
+        console=console,
+        fusion=fusion,
+        sources=tuple(sources.values()),
+        senders=tuple(senders.values()),
+        pipes=tuple(pipes.values()),
+        file=file,
+        lines=document.lines,
+    )
+    return Draft(
+        config=None if problems else config,
+        problems=tuple(problems),
+        sources=_take_for_drivers(value, "sources", SourceConfig),
+        senders=_take_for_drivers(value, "senders", SenderConfig),
+        fusion=fusion,
+        file=file,
+        lines=document.lines,
+    )
 
 
 def build_watch(directory: str, environ: Mapping[str, str] = os.environ) -> Config:
@@ -215,60 +299,70 @@ def build_watch(directory: str, environ: Mapping[str, str] = os.environ) -> Conf
     Raises:
         BadConfig: A port variable is wrong.
     """
+    problems: list[Problem] = []
+    overrides = _read_environment(environ, problems)
+    console = _override(ConsoleConfig(), overrides.get(CONSOLE_PORT_VARIABLE))
+    fusion = _override(FusionConfig(), overrides.get(FUSION_PORT_VARIABLE))
+    problems += _check_two_ports(console, fusion, None, {})
+    if problems:
+        raise BadConfig(problems)
     # Not resolved: looking at the tree, even at its links, is the source worker's part.
     watch = os.path.abspath(directory)
-    parsed = _FileConfig(
+    return Config(
+        console=console,
+        fusion=fusion,
         sources=(SourceConfig(id=WATCH_ID, type="fs", config={"uri": watch}),),
         senders=(SenderConfig(id=WATCH_ID, type="fusion", config={"endpoint": EMBEDDED}),),
         pipes=(PipeConfig(id=WATCH_ID, source_id=WATCH_ID, sender_id=WATCH_ID),),
+        watch=watch,
     )
-    problems: list[Problem] = []
-    overrides = _read_environment(environ, problems)
-    if problems:
-        raise BadConfig(problems)
-    return _finish(parsed, overrides, file=None, watch=watch, lines={})
 
 
-def load_again(config: Config, environ: Mapping[str, str] = os.environ) -> Config:
+def draft_watch(directory: str, environ: Mapping[str, str] = os.environ) -> Draft:
+    """
+    Build the configuration of `--watch DIR` as something that is still to be checked.
+
+    Raises:
+        BadConfig: A port variable is wrong.
+    """
+    config = build_watch(directory, environ)
+    return Draft(
+        config=config,
+        sources=dict(enumerate(config.sources)),
+        senders=dict(enumerate(config.senders)),
+        fusion=config.fusion,
+    )
+
+
+def read_again(config: Config, environ: Mapping[str, str] = os.environ) -> Draft:
     """
     Read the configuration again from where it came from.
 
     Raises:
-        BadConfig: What stands there now is wrong.
+        BadConfig: It cannot be read, or is not YAML.
     """
     if config.file is not None:
-        return load(Path(config.file), environ)
-    return build_watch(config.watch or "", environ)
+        return read(Path(config.file), environ)
+    return draft_watch(config.watch or "", environ)
 
 
-def _finish(
-    parsed: _FileConfig,
-    overrides: Mapping[str, int],
-    *,
-    file: str | None,
-    watch: str | None,
-    lines: dict[KeyPath, int],
-) -> Config:
-    console, fusion = parsed.console, parsed.fusion
-    if CONSOLE_PORT_VARIABLE in overrides:
-        console = msgspec.structs.replace(console, port=overrides[CONSOLE_PORT_VARIABLE])
-    if FUSION_PORT_VARIABLE in overrides:
-        fusion = msgspec.structs.replace(fusion, port=overrides[FUSION_PORT_VARIABLE])
-    config = Config(
-        console=console,
-        fusion=fusion,
-        sources=parsed.sources,
-        senders=parsed.senders,
-        pipes=parsed.pipes,
-        file=file,
-        watch=watch,
-        lines=lines,
-    )
-    if config.uses_embedded and console.port and console.port == fusion.port:
+def load_again(config: Config, environ: Mapping[str, str] = os.environ) -> Config:
+    """
+    Read the configuration again from where it came from, without asking its drivers.
+
+    Raises:
+        BadConfig: What stands there now is wrong.
+    """
+    return read_again(config, environ).finish()
+
+
+def _check_two_ports(
+    console: ConsoleConfig, fusion: FusionConfig, file: str | None, lines: Mapping[KeyPath, int]
+) -> Iterator[Problem]:
+    if console.port and console.port == fusion.port:
         reason = f"console and fusion both have port {console.port}"
         line = lines.get(("fusion", "port"), lines.get(("console", "port")))
-        raise BadConfig([Problem(file or "environment", line, "fusion.port", str(fusion.port), reason, "change one")])
-    return config
+        yield Problem(file or "environment", line, "fusion.port", str(fusion.port), reason, "change one")
 
 
 def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, int]:
@@ -277,11 +371,12 @@ def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
         text = environ.get(name, "").strip()
         if not text:
             continue
-        if text.isascii() and text.isdigit() and int(text) <= _HIGHEST_PORT:
+        # The length first: Python refuses to read a number of thousands of digits.
+        if text.isascii() and text.isdigit() and len(text) <= _LONGEST_PORT and int(text) <= _HIGHEST_PORT:
             found[name] = int(text)
         else:
             remedy = f"use a number from 0 to {_HIGHEST_PORT}, or unset it"
-            problems.append(Problem("environment", None, name, f'"{text}"', "it is not a port", remedy))
+            problems.append(Problem("environment", None, name, show((), text), "it is not a port", remedy))
     return found
 
 
@@ -315,6 +410,38 @@ def _take_fitting(value: Any, group: str, kind: type[Entry], misfits: Sequence[F
     return {
         place: msgspec.convert(entry, kind) for place, entry in enumerate(entries) if (group, place) not in wrong
     }
+
+
+def _take_for_drivers(value: Any, group: str, kind: Callable[..., Entry]) -> dict[int, Entry]:
+    """Return the entries that can be shown to their drivers, by their place, whatever else is wrong with them."""
+    entries = value.get(group) if isinstance(value, dict) else None
+    found: dict[int, Entry] = {}
+    for place, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
+            continue
+        config = entry.get("config", {})
+        if isinstance(config, dict) and all(isinstance(key, str) for key in config):
+            found[place] = kind(id=str(entry.get("id")), type=entry["type"], config=config)
+    return found
+
+
+def _take_section(value: Any, name: str, kind: type[Entry], misfits: Sequence[Finding]) -> Entry:
+    """Return a section if it fits, else its defaults."""
+    found = value.get(name, {}) if isinstance(value, dict) else {}
+    return kind() if any(one.path[:1] == (name,) for one in misfits) else msgspec.convert(found, kind)
+
+
+def _override(section: Listening, port: int | None) -> Listening:
+    return section if port is None else msgspec.structs.replace(section, port=port)
+
+
+def _list_entries(
+    sources: Mapping[int, SourceConfig], senders: Mapping[int, SenderConfig]
+) -> list[tuple[KeyPath, SourceConfig | SenderConfig]]:
+    return [
+        *((("sources", place), source) for place, source in sources.items()),
+        *((("senders", place), sender) for place, sender in senders.items()),
+    ]
 
 
 def _list_ids(value: Any, group: str) -> dict[int, str]:

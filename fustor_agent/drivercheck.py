@@ -5,24 +5,37 @@ import select
 import signal
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
-from fustor_agent.config import Config, SenderConfig, SourceConfig, format_url
+from fustor_agent.config import Config, Draft, SenderConfig, SourceConfig, format_url
 from fustor_agent.drivers import DriverKind, explain_unknown, list_drivers, load_pusher, load_source
+from fustor_agent.errors import AgentError
 from fustor_agent.problems import KeyPath, Problem, format_key, show
 from fustor_agent.shape import Finding, find_misfits
 from fustor_core.drivers import PusherContext, PusherDriver, SourceDriver
 from fustor_core.errors import ConfigError, FustorError
 
 _TIMEOUT_S = 30.0
+_READ_BYTES = 65536
 _REMEDY = "upgrade or uninstall its package, or report it to its authors"
 _decoder = msgspec.msgpack.Decoder(list[Problem])
 
 
-def check_drivers(config: Config, *, probe: bool = False, timeout_s: float = _TIMEOUT_S) -> list[Problem]:
+def check(draft: Draft) -> Config:
+    """
+    Have the drivers check their part, and return the configuration.
+
+    Raises:
+        BadConfig: Anything is wrong; holds all problems, those of the drivers and all others.
+    """
+    return draft.finish(check_drivers(draft))
+
+
+def check_drivers(config: Config | Draft, *, probe: bool = False, timeout_s: float = _TIMEOUT_S) -> list[Problem]:
     """
     Check that every driver loads and takes its configuration.
 
@@ -38,13 +51,58 @@ def check_drivers(config: Config, *, probe: bool = False, timeout_s: float = _TI
         All problems, in the order of the file.
     """
     problems: list[Problem] = []
-    for place, source in enumerate(config.sources):
-        check = _Check(config, DriverKind.SOURCE, ("sources", place), source, probe=probe)
-        problems += _run_in_child(check, timeout_s)
-    for place, sender in enumerate(config.senders):
-        check = _Check(config, DriverKind.PUSHER, ("senders", place), sender, probe=probe)
-        problems += _run_in_child(check, timeout_s)
+    for path, entry in config.list_entries():
+        problems += _check_entry(_Check(config, path, entry, probe=probe), timeout_s)
     return problems
+
+
+class BackgroundCheck:
+    """
+    A check of all drivers in a child, for a process that must not wait; whoever made it closes it.
+
+    Args:
+        draft: What was read.
+
+    Raises:
+        OSError: No process, memory or descriptors are left.
+    """
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._data = b""
+        self._child = _Child(lambda: check_drivers(draft))
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when there is something to take."""
+        return self._child.reading
+
+    def take(self) -> bool:
+        """Take what is there; tells whether the check is over. Blocks unless `fileno` is readable."""
+        piece = os.read(self._child.reading, _READ_BYTES)
+        self._data += piece
+        return not piece
+
+    def finish(self) -> Config:
+        """
+        Return the configuration; call it when the check is over.
+
+        Raises:
+            AgentError: The check was ended from outside.
+            BadConfig: As `check`.
+        """
+        how = self._child.end()
+        try:
+            return self._draft.finish(_decoder.decode(self._data))
+        except msgspec.DecodeError as err:
+            raise AgentError(f"the check of the configuration was ended ({how}); try again") from err
+
+    def close(self) -> None:
+        """End the check, finished or not."""
+        self._child.end()
+
+    def close_in_child(self) -> None:
+        """Close the descriptor in a process that was forked meanwhile."""
+        os.close(self._child.reading)
 
 
 def resolve_embedded(sender: SenderConfig, *, url: str, key: str) -> dict[str, Any]:
@@ -65,15 +123,22 @@ class _Check:
     """The check of one source or sender; runs in a child."""
 
     def __init__(
-        self, config: Config, kind: DriverKind, path: KeyPath, entry: SourceConfig | SenderConfig, *, probe: bool
+        self, config: Config | Draft, path: KeyPath, entry: SourceConfig | SenderConfig, *, probe: bool
     ) -> None:
         self._config = config
-        self._kind = kind
+        self._kind = DriverKind.SOURCE if isinstance(entry, SourceConfig) else DriverKind.PUSHER
         self.path = path
         self._entry = entry
         self._probe = probe
 
     def __call__(self) -> list[Problem]:
+        """Check; whatever the driver does is a problem at worst."""
+        try:
+            return self._check()
+        except BaseException as err:  # A driver is a stranger's code, and may even raise SystemExit.
+            return [self.problem("type", None, f"checking it raises {type(err).__name__}: {err}", _REMEDY)]
+
+    def _check(self) -> list[Problem]:
         driver: type[SourceDriver] | type[PusherDriver]
         try:
             driver = load_source(self._entry.type) if self._kind is DriverKind.SOURCE else load_pusher(self._entry.type)
@@ -144,45 +209,66 @@ class _Check:
         return Problem(self._config.file or "--watch", lines.get(known), format_key(path), value, reason, remedy)
 
 
-def _run_in_child(check: _Check, timeout_s: float) -> list[Problem]:
+def _check_entry(check: _Check, timeout_s: float) -> list[Problem]:
     if not check.is_installed():
         return [check.explain_unknown()]
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _be_child(check, writing)
-    os.close(writing)
+    child = _Child(check)
     try:
-        data = _read(reading, time.monotonic() + timeout_s)
+        data = _read(child.reading, time.monotonic() + timeout_s)
     finally:
-        os.close(reading)
-        if not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        how = child.end()
     if data is None:
         return [check.problem("type", None, f"the driver did not finish its check within {timeout_s:g} s", _REMEDY)]
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:
-        code = os.waitstatus_to_exitcode(status)
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return [check.problem("type", None, f"the driver ended the process that checked it ({how})", _REMEDY)]
 
 
-def _be_child(check: _Check, writing: int) -> None:
+class _Child:
+    """
+    A forked process that finds problems and writes them, encoded, into a pipe.
+
+    Args:
+        find: Runs in the child.
+    """
+
+    def __init__(self, find: Callable[[], list[Problem]]) -> None:
+        self.reading, writing = os.pipe()
+        # Blocked: until its handlers are reset, the child would pass a signal on to the parent.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._pid = os.fork()
+            if self._pid == 0:
+                _be_child(find, writing)
+        except OSError:
+            os.close(self.reading)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(writing)
+
+    def end(self) -> str:
+        """Kill it if it runs, reap it, close the pipe, and say how it ended."""
+        os.close(self.reading)
+        if not os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            os.kill(self._pid, signal.SIGKILL)
+        _, status = os.waitpid(self._pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _be_child(find: Callable[[], list[Problem]], writing: int) -> NoReturn:
     code = 1
     try:
         # Nothing of the parent's may be held open or answered to here: locks, links, signals.
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.dup2(writing, 3)
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        try:
-            problems = check()
-        except BaseException as err:  # A driver is a stranger's code, and may even raise SystemExit.
-            problems = [check.problem("type", None, f"checking it raises {type(err).__name__}: {err}", _REMEDY)]
-        data = msgspec.msgpack.encode(problems)
+        data = msgspec.msgpack.encode(find())
         with os.fdopen(3, "wb") as pipe:
             pipe.write(data)
         code = 0
@@ -196,7 +282,7 @@ def _read(reading: int, deadline: float) -> bytes | None:
     while True:
         if not select.select([reading], [], [], max(0.0, deadline - time.monotonic()))[0]:
             return None
-        piece = os.read(reading, 65536)
+        piece = os.read(reading, _READ_BYTES)
         if not piece:
             return data
         data += piece

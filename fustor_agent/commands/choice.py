@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from fustor_agent.atomic import write_atomically
-from fustor_agent.config import Config, build_watch, load
+from fustor_agent.config import Config, draft_watch, read
+from fustor_agent.drivercheck import check
 from fustor_agent.paths import Paths
 
 _NAME = "start.json"
@@ -36,14 +37,14 @@ def choose(args: argparse.Namespace) -> Choice:
 
 def read_config(choice: Choice, paths: Paths) -> Config:
     """
-    Read the chosen configuration.
+    Read the chosen configuration and have its drivers check their part.
 
     Raises:
         BadConfig: Anything is wrong with it.
     """
     if choice.watch is not None:
-        return build_watch(choice.watch)
-    return load(Path(choice.config) if choice.config else paths.config)
+        return check(draft_watch(choice.watch))
+    return check(read(Path(choice.config) if choice.config else paths.config))
 
 
 def remember(choice: Choice, paths: Paths) -> None:

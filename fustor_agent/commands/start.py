@@ -1,23 +1,25 @@
 """`fustor-agent start`: run the agent, in the foreground or in the background."""
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from fustor_agent import __version__, logs, pidfile
 from fustor_agent.commands.choice import Choice, choose, read_config, remember
 from fustor_agent.config import Config
 from fustor_agent.daemon import Report, Reporter, daemonize
-from fustor_agent.drivercheck import check_drivers
-from fustor_agent.errors import AgentError, AlreadyRunning, BadConfig
+from fustor_agent.errors import AgentError, AlreadyRunning, explain
 from fustor_agent.exitcodes import ExitCode
 from fustor_agent.paths import Paths, find_paths
 from fustor_agent.ports import check_ports
 from fustor_agent.progress import ProgressPrinter
 from fustor_agent.secretfile import ensure_secret
+
+_HELD_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,16 +50,12 @@ def start(choice: Choice, paths: Paths, *, daemon: bool) -> int:
                 f"the agent is already running, pid {holder.pid}; stop it with `fustor-agent stop`", pid=holder.pid
             )
     config = read_config(choice, paths)
-    problems = check_drivers(config)
-    if problems:
-        raise BadConfig(problems)
     check_ports(config)
-    remember(choice, paths)
     if not daemon:
-        _run_agent(config, paths, reporter=None)
+        _run_agent(choice, config, paths, reporter=None)
     outcome = daemonize(paths.log)
     if isinstance(outcome, Reporter):
-        _run_agent(config, paths, reporter=outcome)
+        _run_agent(choice, config, paths, reporter=outcome)
     if outcome.out:
         print(outcome.out)
     if outcome.err:
@@ -65,30 +63,37 @@ def start(choice: Choice, paths: Paths, *, daemon: bool) -> int:
     return outcome.code
 
 
-def _run_agent(config: Config, paths: Paths, *, reporter: Reporter | None) -> NoReturn:
+def _run_agent(choice: Choice, config: Config, paths: Paths, *, reporter: Reporter | None) -> NoReturn:
     """Become the agent. Leaves by `os._exit`: an exit hook would wait for workers that cannot die."""
     code: int = ExitCode.FAILED
     try:
-        # An early SIGHUP must not end it; the agent reads its configuration on a later one.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        code = _hold_and_run(config, paths, reporter)
+        # They would end it while nobody listens for them; the supervisor takes them when it does.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_SIGNALS)
+        code = _hold_and_run(choice, config, paths, reporter)
     except AgentError as err:
         code = err.exit_code
         _tell(reporter, Report(code=code, err=str(err)))
+    except OSError as err:
+        # At this level, since before the log is open anything higher would go to the terminal as well.
+        logging.getLogger(__name__).info("the agent ended by an error of the system", exc_info=True)
+        _tell(reporter, Report(code=code, err=explain(err)))
     except KeyboardInterrupt:
         pass  # Before the workers are there, an interrupt simply ends it.
     except BaseException:  # The last stop of whatever goes wrong: it is logged, then the process ends.
         logging.getLogger(__name__).exception("the agent ended by an error that it did not expect")
         _tell(reporter, Report(code=code, err=f"the agent ended by an unexpected error; see {paths.log}"))
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            # Whoever read it may be gone, or its disk full: that must not keep the process from ending here.
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
         os._exit(code)
 
 
-def _hold_and_run(config: Config, paths: Paths, reporter: Reporter | None) -> int:
+def _hold_and_run(choice: Choice, config: Config, paths: Paths, reporter: Reporter | None) -> int:
     lock = pidfile.acquire(paths.pid)
     try:
+        remember(choice, paths)
         foreground = reporter is None
         # A terminal shows what needs attention; whatever collects the output of a service gets all of it.
         level = logging.WARNING if sys.stderr.isatty() else logging.INFO

@@ -122,7 +122,7 @@ def test_the_environment_overrides_the_ports(tmp_path: Path) -> None:
     assert (config.console.port, config.console.url, config.fusion.port) == (0, None, 9102)
 
 
-@pytest.mark.parametrize("value", ["x", "-1", "65536", "8100.5", "٣"])
+@pytest.mark.parametrize("value", ["x", "-1", "65536", "8100.5", "٣", "9" * 5000])
 def test_a_bad_port_variable_is_named(tmp_path: Path, value: str) -> None:
     (problem,) = read_problems(write(tmp_path, GOOD), {"FUSTOR_CONSOLE_PORT": value})
     assert problem.startswith("environment: FUSTOR_CONSOLE_PORT = ")

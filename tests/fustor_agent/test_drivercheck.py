@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fustor_agent.config import Config, SenderConfig, load
-from fustor_agent.drivercheck import check_drivers, resolve_embedded
+from fustor_agent.config import Config, SenderConfig, load, read
+from fustor_agent.drivercheck import check, check_drivers, resolve_embedded
+from fustor_agent.errors import BadConfig
 
 InstallDriver = Callable[[str, str, str], None]
 
@@ -119,6 +120,29 @@ def test_a_check_sees_nothing_that_its_parent_has_open(tmp_path: Path, install_d
         (problem,) = check_drivers(load(path, {}))
     # 0 to 2, the pipe to the parent, and the one that lists.
     assert "RuntimeError: ['0', '1', '2', '3', '4']" in problem.reason
+
+
+@pytest.mark.usefixtures("odd")
+def test_what_drivers_do_not_take_comes_in_one_report_with_all_else_that_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "console: {port: 99999}\n"
+        "senders:\n"
+        "  - {id: a, type: odd, config: {endpoint: x, colour: red}}\n"
+        "  - {id: b, type: odd, config: {retries: 1}, extra: 2}\n"
+        "  - {id: c, type: 5}\n"
+        "pipes: [{id: p, source_id: nowhere, sender_id: a}]\n"
+    )
+    with pytest.raises(BadConfig) as caught:
+        check(read(path, {}))
+    assert [(one.line, one.key) for one in caught.value.problems] == [
+        (1, "console.port"),
+        (3, "senders[0].config.colour"),
+        (4, "senders[1].extra"),
+        (4, "senders[1].config.endpoint"),
+        (5, "senders[2].type"),
+        (6, "pipes[0].source_id"),
+    ]
 
 
 def test_embedded_becomes_address_and_key_unless_there_is_a_credential() -> None:

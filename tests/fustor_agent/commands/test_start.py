@@ -2,10 +2,11 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,9 +62,12 @@ def paths(tmp_path: Path) -> Iterator[Paths]:
             assert holder.wait(DEADLINE_S)
 
 
-def command(paths: Paths, *args: str, how: str = "") -> "subprocess.Popen[str]":
+def command(
+    paths: Paths, *args: str, how: str = "", first: Callable[[], object] | None = None
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-c", COMMAND, *args],
+        preexec_fn=first,
         env={**os.environ, "FUSTOR_HOME": str(paths.home), "HOW": how},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -162,6 +166,56 @@ def test_restart_on_a_configuration_with_errors_leaves_the_agent_alone(paths: Pa
     paths.config.write_text("consol: {}\n")
     assert finish(command(paths, "restart"))[0] == 5
     assert holder_pid(paths) == first
+
+
+def test_restart_on_parameters_that_a_driver_refuses_leaves_the_agent_alone(paths: Paths) -> None:
+    assert finish(command(paths, "start", "-D"))[0] == 0
+    first = holder_pid(paths)
+    paths.config.write_text("console: {port: 0}\nsources: [{id: a, type: fs, config: {nouri: /x}}]\n")
+    code, _, err = finish(command(paths, "restart"))
+    assert code == 5
+    assert "sources[0].config.nouri" in err
+    assert holder_pid(paths) == first
+
+
+@pytest.mark.parametrize("options", [(), ("-D",)])
+@pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
+def test_an_agent_that_is_started_with_closed_streams_runs(
+    paths: Paths, options: tuple[str, ...], closed: tuple[int, ...]
+) -> None:
+    starter = command(paths, "start", *options, first=lambda: [os.close(number) for number in closed])
+    pid = until(lambda: holder_pid(paths), within_s=DEADLINE_S, what="the PID file")
+    until(lambda: "stand-in: runs" in paths.log.read_text(), within_s=DEADLINE_S, what="the agent")
+    # Files that the agent opens must not become its standard streams: what is printed would go into them.
+    names = [os.readlink(f"/proc/{pid}/fd/{number}") for number in closed]
+    assert set(names) <= {os.devnull, str(paths.log)}
+    if options:
+        assert finish(starter)[0] == 0
+    assert finish(command(paths, "stop"))[0] == 0
+    assert finish(starter)[0] == 0
+
+
+@pytest.mark.parametrize("options", [(), ("-D",)])
+def test_an_agent_that_cannot_write_its_files_says_which_and_leaves_nothing(
+    paths: Paths, options: tuple[str, ...]
+) -> None:
+    def fill_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    code, _, err = finish(command(paths, "start", *options, first=fill_disk))
+    assert code == 1
+    assert "Traceback" not in err
+    assert str(paths.home) in err
+    assert holder_pid(paths) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_before_the_agent_listens_for_it_does_not_end_it(paths: Paths, number: signal.Signals) -> None:
+    assert finish(command(paths, "start", "-D"))[0] == 0
+    with open_holder(paths.pid) as holder:
+        assert holder is not None
+        holder.signal(number)
+        assert not holder.wait(0.2)
 
 
 def test_a_hangup_before_the_agent_listens_for_it_does_not_end_it(paths: Paths) -> None:
