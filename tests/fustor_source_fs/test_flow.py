@@ -104,6 +104,52 @@ def test_a_barrier_is_refused_while_the_root_is_not_there(inside, still):
         still.source.barrier("b")
 
 
+@pytest.fixture
+def replaceable(tmp_path) -> tuple[Path, Path]:
+    """A root with something in it, and another tree that can be put in its place."""
+    make(tmp_path / "place" / "root" / "before", "f")
+    make(tmp_path / "other" / "root" / "after", "g")
+    return tmp_path / "place", tmp_path / "other"
+
+
+def rename_an_ancestor(place: Path, other: Path) -> None:
+    place.rename(place.with_name("old"))
+    other.rename(place)
+
+
+def turn_a_link(place: Path, other: Path) -> None:
+    place.unlink()
+    place.symlink_to(other)
+
+
+@pytest.mark.parametrize("replace", [rename_an_ancestor, turn_a_link])
+def test_a_barrier_sees_another_root_of_which_no_record_tells(replaceable, make_pump, replace):
+    place, other = replaceable
+    if replace is turn_a_link:
+        place.rename(place.with_name("target"))
+        place.symlink_to("target")
+    pump = make_pump(place / "root")
+    pump.begin()
+    replace(place, other)
+    pump.sync()
+    pump.assert_exact()
+    (place / "root" / "after" / "watched").write_text("")
+    pump.sync()
+    pump.assert_exact()
+
+
+def test_a_barrier_is_refused_when_the_root_has_gone_and_no_record_tells(replaceable, make_pump):
+    place, _ = replaceable
+    pump = make_pump(place / "root")
+    pump.begin()
+    place.rename(place.with_name("old"))
+    with pytest.raises(Unavailable, match="No such file"):
+        pump.source.barrier("b")
+    place.with_name("old").rename(place)
+    pump.sync()
+    pump.assert_exact()
+
+
 # -- recovery -------------------------------------------------------------------------------------
 
 

@@ -107,6 +107,30 @@ settle("another file system", lacks(b"/place/covered"))
 settle("change on another file system", has(b"/place/on-tmpfs"))
 run("umount", inside / "place")
 settle("end of the other file system", has(b"/place/covered"))
+
+
+def at_once(what):
+    pump.sync()
+    found = pump.differences()
+    assert not found, f"{what}: {found}"
+
+
+for _ in range(5):
+    run("mount", "-t", "tmpfs", "none", inside / "place")
+    at_once("a mount that nobody waited for")
+    run("umount", inside / "place")
+    at_once("an unmount that nobody waited for")
+run("mount", "-t", "tmpfs", "none", inside)
+(inside / "on-top").write_text("")
+at_once("a mount over the root")
+run("umount", inside)
+at_once("the root again")
+run("mount", "--bind", inside / "place", inside / "second")
+at_once("one directory at two places")
+(inside / "place").rename(inside / "renamed")
+at_once("one of two places renamed")
+run("umount", inside / "second")
+at_once("the renamed place alone")
 pump.close()
 print("all seen")
 """

@@ -169,3 +169,21 @@ def test_one_unreadable_directory_does_not_make_a_snapshot_fail(inside, start_pu
         assert b"/open/g" in pump.view.rows
 
     run_as_nobody(check)
+
+
+def test_a_barrier_tries_again_what_an_unreadable_ancestor_hid(inside, start_pump):
+    def check() -> None:
+        make(inside / "closed" / "below", "f")
+        pump = start_pump(retry_unreadable_s=3600.0)
+        pump.begin()
+        with open(inside / "closed" / "below" / "f", "a") as file:
+            (inside / "closed").chmod(0)
+            file.write("more")
+        pump.sync()
+        assert skipped(pump) == {"/closed/below": "Permission denied"}
+        (inside / "closed").chmod(0o700)
+        pump.sync()
+        pump.assert_exact()
+        assert skipped(pump) == {}
+
+    run_as_nobody(check)

@@ -165,6 +165,7 @@ class FsSource(SourceDriver):
             raise Unavailable(because)
         self._reader.drain()
         self._absorb()
+        self._find_unrecorded()
         self._barriers.append((self._work.close_age(), token))
 
     def acknowledge(self, position: bytes) -> None:
@@ -316,6 +317,24 @@ class FsSource(SourceDriver):
             complete=complete,
             position=self._inflight.add(None),
         )
+
+    def _find_unrecorded(self) -> None:
+        """
+        Note what no record tells: another root, a mount, a place that may be readable by now.
+
+        Raises:
+            Unavailable: The root is not there.
+        """
+        root = self._tree.root
+        try:
+            status = os.stat(self._root)
+        except OSError as err:
+            self._work.mark_dirty(root)
+            raise Unavailable(f'uri "{self.config.uri}": {err.strerror}; create, mount or permit it') from err
+        if root.inode and not root.is_same(status.st_dev, status.st_ino):
+            self._work.mark_dirty(root)
+        self._compare_mounts()
+        self._looker.retry_skipped()
 
     def _why_not_covered(self) -> str | None:
         root = self._looker.skipped.get(self._tree.root)

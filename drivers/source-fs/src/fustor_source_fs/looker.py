@@ -7,6 +7,7 @@ and have everything below it looked at again, with higher indices.
 """
 
 import errno
+import math
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
@@ -167,7 +168,11 @@ class Looker:
                 elif self._tree.is_detached(node):
                     self._defer(node, mark)
                 self._work.finish(mark)
-        for node in [node for node, skipped in self.skipped.items() if skipped.retry_at_s <= now]:
+        self.retry_skipped(until_s=now)
+
+    def retry_skipped(self, *, until_s: float = math.inf) -> None:
+        """Turn unreadable directories that are to be tried until then (monotonic seconds) into work again."""
+        for node in [node for node, skipped in self.skipped.items() if skipped.retry_at_s <= until_s]:
             del self.skipped[node]
             if self._tree.get_path(node) is not None:
                 self._work.mark_dirty(node)

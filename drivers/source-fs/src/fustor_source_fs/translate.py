@@ -185,8 +185,12 @@ class Translator:
             self.mark_subtree_dirty(child)
 
     def _moved_self(self, node: Node) -> None:
-        if not self._moved_out(node) and node is self._tree.root:
+        if self._moved_out(node):
+            return
+        if node is self._tree.root:
             self.mark_subtree_dirty(node)
+        elif node.watch is not None and len(self._tree.get_holders(node.watch)) > 1:
+            self._work.look_self(node)  # it is at another place too, and moving that one has changed its ctime here
 
     def _moved_out(self, node: Node) -> bool:
         """Drop a directory that has left its place and will come to no other; False if it has not left."""
