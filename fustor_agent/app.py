@@ -7,15 +7,14 @@ from collections.abc import Callable
 from typing import Final
 
 from fustor_agent import __version__, logs, status
-from fustor_agent.config import Config, load_again
-from fustor_agent.drivercheck import check_drivers
-from fustor_agent.errors import AgentError, BadConfig
+from fustor_agent.config import Config, Draft, read_again
+from fustor_agent.errors import AgentError
 from fustor_agent.exitcodes import ExitCode
 from fustor_agent.identity import IndexReserve, make_identity
 from fustor_agent.paths import Paths
 from fustor_agent.plan import PUSHER_SUFFIX, SOURCE_SUFFIX, Plan, make_plan
 from fustor_agent.ports import check_ports
-from fustor_agent.reload import ReloadOutcome, read_outcome, write_outcome
+from fustor_agent.reloading import Reloading
 from fustor_agent.statusmodel import AgentStatus, find_faults
 from fustor_core.clock import IndexClock
 from fustor_supervisor.loop import Supervisor
@@ -85,21 +84,35 @@ class _App:
             publish=self._publish,
             status_path=paths.status,
             on_request=self._answer,
-            on_reload=self._on_reload,
+            on_reload=self._begin_reload,
             on_reopen_logs=logs.reopen,
+            in_child=self._close_in_child,
         )
-        self._apply(self._plan)
+        self._reloading = Reloading(
+            paths.reload, self._supervisor, read=self._read_again, take_over=self._take_over
+        )
+        self._apply(config, self._plan)
 
     def run(self) -> None:
         """Run until stopped."""
-        self._supervisor.run()
+        try:
+            self._supervisor.run()
+        finally:
+            self._reloading.close()
 
-    def _apply(self, plan: Plan) -> None:
+    def _apply(self, config: Config, plan: Plan) -> None:
+        """Run a plan; what can fail comes first, so that nothing is changed when it does."""
         for directory in ("sources", "pushers"):
-            for pipe in self._config.pipes:
+            for pipe in config.pipes:
                 (self._paths.state_dir / directory / pipe.id).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._supervisor.apply(plan.workers, plan.links)
-        self._plan = plan
+        self._config, self._plan = config, plan
+
+    def _begin_reload(self) -> None:
+        self._reloading.begin()
+
+    def _close_in_child(self) -> None:
+        self._reloading.close_in_child()
 
     def _publish(self, supervisor: SupervisorStatus) -> bytes:
         self._reserve.renew()
@@ -115,8 +128,8 @@ class _App:
 
     def _answer(self, request: Request) -> RequestResult | None:
         if request.action == "reload":
-            outcome = self._reload()
-            return RequestResult("\n".join(outcome.changes + outcome.problems) or "nothing changes", ok=outcome.ok)
+            self._reloading.begin(request)
+            return None
         pipe, source = request.target, request.target + SOURCE_SUFFIX
         if source not in {worker.name for worker in self._plan.workers}:
             return RequestResult(f'pipe "{pipe}" is not enabled; enable it in the configuration', ok=False)
@@ -140,32 +153,16 @@ class _App:
 
     # -- reload -----------------------------------------------------------------------------
 
-    def _on_reload(self) -> None:
-        self._reload()
+    def _read_again(self) -> Draft:
+        if self._supervisor.is_stopping:
+            raise AgentError("the agent is stopping; start it again instead")
+        return read_again(self._config)
 
-    def _reload(self) -> ReloadOutcome:
-        """Read the configuration again and restart only what it changes; on any error nothing changes."""
-        last = read_outcome(self._paths.reload)
-        number = last.id + 1 if last is not None else 1
-        try:
-            outcome = ReloadOutcome(id=number, ok=True, changes=self._change_to(load_again(self._config)))
-        except BadConfig as err:
-            outcome = ReloadOutcome(id=number, ok=False, problems=tuple(str(problem) for problem in err.problems))
-        except AgentError as err:
-            outcome = ReloadOutcome(id=number, ok=False, problems=(str(err),))
-        _log.info("reload ok=%s changes=%d problems=%d", outcome.ok, len(outcome.changes), len(outcome.problems))
-        write_outcome(self._paths.reload, outcome)
-        return outcome
-
-    def _change_to(self, config: Config) -> tuple[str, ...]:
-        problems = check_drivers(config)
-        if problems:
-            raise BadConfig(problems)
+    def _take_over(self, config: Config) -> tuple[str, ...]:
         check_ports(config, held=self._config)
         plan = make_plan(config, self._paths, self._identity)
         changes = _compare(self._plan, plan)
-        self._config = config
-        self._apply(plan)
+        self._apply(config, plan)
         return changes
 
 

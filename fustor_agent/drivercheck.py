@@ -1,5 +1,6 @@
 """Check the drivers' part of a configuration in forked children, where a driver can do no harm."""
 
+import ctypes
 import os
 import select
 import signal
@@ -21,6 +22,7 @@ from fustor_core.errors import ConfigError, FustorError
 
 _TIMEOUT_S = 30.0
 _READ_BYTES = 65536
+_PR_SET_PDEATHSIG = 1  # man 2 prctl
 _REMEDY = "upgrade or uninstall its package, or report it to its authors"
 _decoder = msgspec.msgpack.Decoder(list[Problem])
 
@@ -236,11 +238,12 @@ class _Child:
     def __init__(self, find: Callable[[], list[Problem]]) -> None:
         self.reading, writing = os.pipe()
         # Blocked: until its handlers are reset, the child would pass a signal on to the parent.
+        parent = os.getpid()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._pid = os.fork()
             if self._pid == 0:
-                _be_child(find, writing)
+                _be_child(find, writing, parent)
         except OSError:
             os.close(self.reading)
             raise
@@ -258,9 +261,13 @@ class _Child:
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _be_child(find: Callable[[], list[Problem]], writing: int) -> NoReturn:
+def _be_child(find: Callable[[], list[Problem]], writing: int, parent: int) -> NoReturn:
     code = 1
     try:
+        # A driver that hangs must not outlive whoever waits for it; dead already is too late for the kernel to tell.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(code)
         # Nothing of the parent's may be held open or answered to here: locks, links, signals.
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -1,5 +1,6 @@
 """Who this agent is: its id, its secrets, and the seed of its index clocks."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,10 @@ from fustor_core.clock import choose_seed
 
 _RESERVE_NS: Final = 300 * 10**9
 _RENEW_EVERY_S: Final = 60.0
+# The year 2116: a number above it is damage, and would leave an index of 64 bits little room to grow.
+_RESERVE_END_NS: Final = 2**62
+
+_log = logging.getLogger(__name__)
 
 
 class IndexReserve:
@@ -23,29 +28,56 @@ class IndexReserve:
 
     Args:
         path: The file.
+
+    Raises:
+        OSError: It cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._renew_at_s = 0.0
+        self._is_failing = False
         boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self.seed_ns = choose_seed(wall_ns=time.time_ns(), boottime_ns=boottime_ns, reserve_ns=self._read())
-        self.renew()
+        self._write()
 
     def renew(self) -> None:
-        """Write a new reserve if the last is a minute old; call it more often than every five minutes."""
-        now_s = time.monotonic()
-        if now_s < self._renew_at_s:
+        """
+        Write a new reserve if the last is a minute old; call it more often than every five minutes.
+
+        A write that fails is logged and tried again with the next call. Nothing that happens now depends on
+        it, only a later start on a clock that was set back.
+        """
+        if time.monotonic() < self._renew_at_s:
             return
+        try:
+            self._write()
+        except OSError as err:
+            if not self._is_failing:
+                _log.error("index reserve not renewed error=%s", err)
+            self._is_failing = True
+        else:
+            self._is_failing = False
+
+    def _write(self) -> None:
         index_ns = self.seed_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         write_atomically(self._path, b"%d\n" % (index_ns + _RESERVE_NS))
-        self._renew_at_s = now_s + _RENEW_EVERY_S
+        self._renew_at_s = time.monotonic() + _RENEW_EVERY_S
 
     def _read(self) -> int:
         try:
-            return int(self._path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            return 0  # the first run, or a damaged file: the wall clock alone decides
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return 0  # the first run: the wall clock alone decides
+        try:
+            reserve_ns = int(content)
+        except ValueError:
+            reserve_ns = -1
+        if 0 <= reserve_ns < _RESERVE_END_NS:
+            return reserve_ns
+        _log.error("index reserve damaged, set aside and made anew path=%s", self._path)
+        self._path.replace(self._path.with_name(f"{self._path.name}.damaged"))
+        return 0
 
 
 def make_identity(paths: Paths, reserve: IndexReserve) -> Identity:

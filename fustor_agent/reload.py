@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from fustor_agent.atomic import write_atomically
+from fustor_agent.exitcodes import ExitCode
 
 _STEP_S = 0.05
 
@@ -19,18 +20,31 @@ class ReloadOutcome(msgspec.Struct, frozen=True):
         id: Grows with every reload of an agent.
         ok: False when everything stayed as it was.
         changes: One line for each thing that changes.
-        problems: One line for each thing that is wrong with the new configuration.
+        problems: One line for each thing that is wrong.
+        code: What the command that asked exits with.
     """
 
     id: int
     ok: bool
     changes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    code: int = ExitCode.DONE
 
 
 def write_outcome(path: Path, outcome: ReloadOutcome) -> None:
-    """Write `state/reload.json`."""
-    write_atomically(path, msgspec.json.encode(outcome) + b"\n")
+    """
+    Write `state/reload.json`.
+
+    Raises:
+        OSError: It cannot be written; the old one may be gone.
+    """
+    data = msgspec.json.encode(outcome) + b"\n"
+    try:
+        write_atomically(path, data)
+    except OSError:
+        # On a full disk the old outcome gives its place to the new one.
+        path.unlink(missing_ok=True)
+        write_atomically(path, data)
 
 
 def read_outcome(path: Path) -> ReloadOutcome | None:

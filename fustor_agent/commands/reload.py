@@ -5,7 +5,6 @@ import signal
 import sys
 
 from fustor_agent.errors import AgentError, NotRunning
-from fustor_agent.exitcodes import ExitCode
 from fustor_agent.paths import find_paths
 from fustor_agent.pidfile import open_holder
 from fustor_agent.reload import await_outcome, read_outcome
@@ -28,7 +27,6 @@ def run(args: argparse.Namespace) -> int:
         print(line, file=sys.stderr)
     for line in outcome.changes or (("nothing changes",) if outcome.ok else ()):
         print(line)
-    if outcome.ok:
-        return ExitCode.DONE
-    print("everything stays as it was", file=sys.stderr)
-    return ExitCode.BAD_CONFIG
+    if not outcome.ok:
+        print("everything stays as it was", file=sys.stderr)
+    return outcome.code

@@ -33,7 +33,8 @@ def again(number, frame):
     if how == "dies":
         os._exit(1)
     problems = ("b: wrong",) if how == "bad" else ()
-    outcome = reload.ReloadOutcome(id=1, ok=not problems, changes=("pipe b is new",), problems=problems)
+    changes, code = ("pipe b is new",), 5 if problems else 0
+    outcome = reload.ReloadOutcome(id=1, ok=not problems, changes=changes, problems=problems, code=code)
     reload.write_outcome(home / "state" / "reload.json", outcome)
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGHUP, again)

@@ -57,12 +57,32 @@ def test_the_reserve_is_renewed_when_it_is_a_minute_old_and_not_before(
     assert int(path.read_text()) > int(old)
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff\x00"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff\x00", b"-5", b"9" * 19, b"9" * 5000])
 def test_a_damaged_reserve_leaves_it_to_the_wall_clock(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "reserve"
     path.write_bytes(content)
     assert abs(IndexClock(IndexReserve(path).seed_ns).stamp() - time.time_ns()) < _FIVE_MINUTES_NS
     assert int(path.read_text()) > time.time_ns()
+    assert (tmp_path / "reserve.damaged").read_bytes() == content
+
+
+def test_a_renewal_that_fails_is_tried_again_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    folder = tmp_path / "state"
+    folder.mkdir()
+    reserve = IndexReserve(folder / "reserve")
+    folder.rename(tmp_path / "away")
+    now[0] += 61
+    reserve.renew()
+    reserve.renew()
+    assert caplog.text.count("index reserve not renewed") == 1
+    (tmp_path / "away").rename(folder)
+    before = int((folder / "reserve").read_text())
+    reserve.renew()
+    assert int((folder / "reserve").read_text()) > before
 
 
 def test_an_agent_keeps_its_id_and_secrets_for_life_in_private_files(paths: Paths) -> None:

@@ -455,6 +455,33 @@ def test_run_ends_when_a_callback_stops_it() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)] == handlers
 
 
+def test_a_descriptor_of_the_program_is_heard_until_it_is_forgotten(start: Start) -> None:
+    heard: list[bytes] = []
+    supervisor = start([])
+    reading, writing = os.pipe()
+    supervisor.watch(reading, lambda: heard.append(os.read(reading, 1)))
+    os.write(writing, b"ab")
+    turn_until(supervisor, lambda: heard == [b"a", b"b"])
+    os.write(writing, b"c")
+    supervisor.unwatch(reading)
+    supervisor.turn(0.0)
+    assert heard == [b"a", b"b"]
+    supervisor.unwatch(reading)
+    os.close(reading)
+    os.close(writing)
+
+
+def test_signals_that_were_held_back_until_the_start_arrive_then(start: Start) -> None:
+    reloads: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        os.kill(os.getpid(), signal.SIGHUP)
+        supervisor = start([], on_reload=lambda: reloads.append(1))
+        turn_until(supervisor, lambda: bool(reloads))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def test_an_idle_supervisor_sleeps_until_its_next_deadline(start: Start) -> None:
     supervisor = start([WorkerSpec(name, serve) for name in "abc"])
     turn_until(supervisor, lambda: are_running(supervisor))

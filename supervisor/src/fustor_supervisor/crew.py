@@ -61,7 +61,14 @@ class Died:
     exit: Exit
 
 
-Happening: TypeAlias = Signalled | Said | Babbled | Died
+@dataclass(frozen=True)
+class Readable:
+    """A descriptor of the program is readable."""
+
+    on_readable: Callable[[], None]
+
+
+Happening: TypeAlias = Signalled | Said | Babbled | Died | Readable
 
 
 class _Source(enum.Enum):
@@ -70,6 +77,7 @@ class _Source(enum.Enum):
     SIGNALS = 0
     CONTROL = 1
     DEATH = 2
+    PROGRAM = 3
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,7 @@ class _Watched:
     source: _Source
     name: str = ""
     process: ForkedProcess | None = None
+    on_readable: Callable[[], None] | None = None
 
 
 class Crew:
@@ -128,8 +137,17 @@ class Crew:
         return name in self._processes
 
     def wait(self, timeout_s: float | None) -> Iterator[Happening]:
-        """Wait until something happens or the time is over; then tell what happened, deaths last."""
+        """Wait until something happens or the time is over; then tell what happened, in the order of `_Source`."""
         return self._tell(self._selector.select(timeout_s))
+
+    def watch(self, descriptor: int, on_readable: Callable[[], None]) -> None:
+        """Watch a descriptor of the program."""
+        self._selector.register(descriptor, selectors.EVENT_READ, _Watched(_Source.PROGRAM, on_readable=on_readable))
+
+    def unwatch(self, descriptor: int) -> None:
+        """Forget a descriptor of the program; does nothing if it is not watched."""
+        if descriptor in self._selector.get_map():
+            self._selector.unregister(descriptor)
 
     def spawn(self, spec: WorkerSpec, generation: int) -> int:
         """
@@ -194,7 +212,10 @@ class Crew:
         # what a worker said before it died counts, so links come before deaths
         for key, mask in sorted(events, key=lambda event: event[0].data.source.value):
             watched: _Watched = key.data
-            if watched.process is None:
+            if watched.on_readable is not None:
+                if key.fd in self._selector.get_map():  # not forgotten while an earlier happening was dealt with
+                    yield Readable(watched.on_readable)
+            elif watched.process is None:
                 yield from map(Signalled, self._wakeup.drain())
             elif self._processes.get(watched.name) is not watched.process:
                 continue  # replaced while an earlier happening was dealt with

@@ -25,7 +25,7 @@ import msgspec
 
 from fustor_supervisor import messages
 from fustor_supervisor.channel import make_link
-from fustor_supervisor.crew import Babbled, Crew, Died, Happening, Said, Signalled
+from fustor_supervisor.crew import Babbled, Crew, Died, Happening, Readable, Said, Signalled
 from fustor_supervisor.errors import ForkRefused, QueueFull, UnknownWorker
 from fustor_supervisor.links import Links
 from fustor_supervisor.requests import OnReply, OnRequest, PendingCommands, RequestResult, call_program
@@ -125,7 +125,7 @@ class Supervisor:
             InvalidPlan: Nothing was changed.
         """
         check_plan(workers, links)
-        if self._is_stopping:
+        if self.is_stopping:
             _log.warning("plan ignored reason=stopping")
             return
         now = self._clock()
@@ -153,7 +153,7 @@ class Supervisor:
             UnknownWorker: No worker has this name.
         """
         worker = self._find(name)
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._carry_out(name, worker.set_up(up, self._clock()))
 
     def restart(self, name: str) -> None:
@@ -164,7 +164,7 @@ class Supervisor:
             UnknownWorker: No worker has this name.
         """
         worker = self._find(name)
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._carry_out(name, worker.restart(self._clock()))
 
     def command(self, name: str, action: str, target: str = "", on_reply: OnReply | None = None) -> None:
@@ -196,6 +196,23 @@ class Supervisor:
             generation=request.generation,
         )
 
+    def watch(self, descriptor: int, on_readable: Callable[[], None]) -> None:
+        """
+        Call back whenever a descriptor of the program is readable, while the supervisor runs.
+
+        Args:
+            descriptor: Stays the program's; `unwatch` it before closing it, and close it in
+                workers by `in_child`.
+            on_readable: Reads it, and must not block.
+        """
+        if self._crew is not None:
+            self._crew.watch(descriptor, on_readable)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Forget a descriptor of the program."""
+        if self._crew is not None:
+            self._crew.unwatch(descriptor)
+
     def stop(self, grace_s: float | None = None) -> None:
         """
         Stop all workers, lower ranks first, then end `run`.
@@ -207,13 +224,18 @@ class Supervisor:
         now = self._clock()
         if grace_s is None:
             grace_s = sum_graces(worker.spec for worker in self._list_alive())
-        if not self._is_stopping:
+        if not self.is_stopping:
             _log.info("supervisor stopping grace_s=%g", grace_s)
             self._phase = _Phase.STOPPING
         if now + grace_s < self._stop_at:
             self._stop_at = now + grace_s
             self._timers.set(_Timer.STOP_LIMIT, self._stop_at)
         self._stop_next_rank(now)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop, or has stopped."""
+        return self._phase in (_Phase.STOPPING, _Phase.STOPPED)
 
     def status(self) -> SupervisorStatus:
         """Return how everything stands."""
@@ -251,7 +273,7 @@ class Supervisor:
         """
         self._crew = Crew(_SIGNALS, self._in_child)
         now = self._clock()
-        if not self._is_stopping:
+        if not self.is_stopping:
             self._phase = _Phase.RUNNING
             self._set_ping_timer(now)
             for name, worker in list(self._workers.items()):
@@ -286,7 +308,7 @@ class Supervisor:
             self._take_deadline(due, now)
         self._attach_links(now)
         self._forget_removed()
-        if self._is_stopping:
+        if self.is_stopping:
             self._stop_next_rank(now)
         self._publish_changes(now)
         return not self._is_stopped
@@ -378,6 +400,8 @@ class Supervisor:
                 self._take_signal(number)
             case Said(name=name, generation=generation, message=message) if message.generation == generation:
                 self._take_message(name, message, now)
+            case Readable(on_readable=on_readable):
+                self._call("on_readable", on_readable)
             case Babbled(name=name, error=error):
                 self._carry_out(name, self._workers[name].on_stuck(f"sent a malformed message: {error}", now))
             case Died(name=name, pid=pid, generation=generation, exit=exit):
@@ -398,7 +422,7 @@ class Supervisor:
 
     def _take_signal(self, number: signal.Signals) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
-            self.stop(0.0 if self._is_stopping else None)
+            self.stop(0.0 if self.is_stopping else None)
         elif number == signal.SIGHUP:
             self._call("on_reload", self._on_reload)
         elif number == signal.SIGUSR1:
@@ -440,12 +464,8 @@ class Supervisor:
     # -- stopping -------------------------------------------------------------------------
 
     @property
-    def _is_stopping(self) -> bool:
-        return self._phase in (_Phase.STOPPING, _Phase.STOPPED)
-
-    @property
     def _is_stopped(self) -> bool:
-        return self._is_stopping and not self._list_alive()
+        return self.is_stopping and not self._list_alive()
 
     def _list_alive(self) -> list[Worker]:
         """Return the workers that can still end."""
