@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import threading
 
@@ -55,19 +56,38 @@ def test_after_damage_the_agent_learns_another_generation(tmp_path, make):
         second.stop()
 
 
-def test_a_session_that_could_not_be_stored_is_stored_with_the_next_change(tmp_path, make):
-    first = make.fusion(make.config(tmp_path))
-    store = first.server._serving.views["p"].store
+@contextlib.contextmanager
+def read_only(fusion):
+    """Let the view's database take nothing."""
+    store = fusion.server._serving.views["p"].store
     store.submit(lambda writer, careful: writer.db.execute("PRAGMA query_only=ON") and 1).exception()
-    assert first.post("session/", {"task_id": "a:p"}).status_code == 503
+    yield
     store._db.execute("PRAGMA query_only=OFF")
+
+
+def test_a_change_of_a_session_that_could_not_be_stored_is_stored_with_the_next_change(tmp_path, make):
+    first = make.fusion(make.config(tmp_path))
+    agent = make.agent(first)
+    with read_only(first):
+        assert agent.beat(can_realtime=True).status_code == 503
     make.agent(first, name="b")
     first.stop()
     second = make.fusion(make.config(tmp_path))
     try:
-        assert second.get("p/sessions").json()["count"] == 2
+        assert [each["can_realtime"] for each in second.get("p/sessions").json()["active_sessions"]] == [True, False]
     finally:
         second.stop()
+
+
+def test_a_session_that_could_not_be_stored_stands_in_nobodys_way(tmp_path, make):
+    fusion = make.fusion(make.config(tmp_path))
+    try:
+        with read_only(fusion):
+            assert fusion.post("session/", {"task_id": "a:p"}).status_code == 503
+        assert make.agent(fusion).opened["role"] == "leader"
+        assert fusion.get("p/sessions").json()["count"] == 1
+    finally:
+        fusion.stop()
 
 
 def test_a_stop_ends_long_polls_at_once(tmp_path, make):

@@ -1,9 +1,11 @@
 import base64
+import contextlib
 import json
 import os
 import stat
 import threading
 
+import apsw
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -404,3 +406,20 @@ def test_a_foreign_host_or_origin_is_refused(fusion):
 
 def test_the_database_is_closed_to_other_users(fusion, tmp_path):
     assert stat.S_IMODE(os.stat(tmp_path / "fusion-p.db").st_mode) == 0o600
+
+
+def test_a_database_that_turns_out_to_be_damaged_is_503_and_said(fusion, make):
+    agent = make.agent(fusion)
+    for number in range(4):
+        agent.push(make.update(5, b"/d%d/" % number, [make.row(b"f%d" % each) for each in range(200)]))
+    view = fusion.server._serving.views["p"]
+    with contextlib.closing(apsw.Connection(str(view.store.path))) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with open(view.store.path, "r+b") as file:
+        file.seek(4096)  # the first page says what it is
+        file.write(b"\xff" * (view.store.path.stat().st_size - 4096))
+    for question in ("export", "tree", "stats", "search?pattern=*", "tree?path=/d1/f3"):
+        view.readers.close()  # none of their pages may come from memory
+        answer = fusion.get(f"p/{question}")
+        assert (answer.status_code, "malformed" in answer.text) == (503, True), question
+    assert "damaged" in view.explain()

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from fustor_core.drivers import Role
 from fustor_event_model import FsItem, MessageSource, SnapshotEnd
 from fustor_fusion.context import Context, answer, decode
-from fustor_fusion.errors import RequestRefused
+from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.guard import read_body
 from fustor_fusion.ingest import apply_public, apply_push, peek_priority
 from fustor_fusion.protocol import (
@@ -78,7 +78,11 @@ class PipeRoutes:
         ours = body.fustor is not None and body.fustor.protocol >= 1 and body.fustor.schema == "fs"
         session = view.sessions.open(self._make_session(body), now_s=view.clock())
         view.audit = None
-        await view.save_sessions()
+        try:
+            await view.save_sessions()
+        except StoreUnavailable:
+            view.sessions.close(session.id)  # the agent never learns its name, and opens another
+            raise
         context.sessions_changed.set()
         timeout_s = session.timeout_s
         return answer(SessionCreated(

@@ -35,7 +35,8 @@ class Readers:
             connection.execute("BEGIN")
             yield connection
         finally:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # not when it could not even begin
+                connection.execute("ROLLBACK")
             try:
                 self._idle.put_nowait(connection)
             except queue.Full:

@@ -126,6 +126,12 @@ class Store:
         """Tell whether something is queued or under way; any thread."""
         return bool(self._queue) or self._busy
 
+    def note_damage(self, err: apsw.Error) -> None:
+        """If an error means damage, say so, and look at every page at the next start; any thread."""
+        if isinstance(err, (apsw.CorruptError, apsw.NotADBError)):
+            self.failure = f"the database is damaged ({err}); it is set aside at the next start"
+            mark_damaged(self.path)
+
     # -- the writing thread -----------------------------------------------------------------
 
     def _run(self) -> None:
@@ -192,9 +198,7 @@ class Store:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
         self._forget(before)
-        if isinstance(err, (apsw.CorruptError, apsw.NotADBError)):
-            self.failure = f"the database is damaged ({err}); it is set aside at the next start"
-            mark_damaged(self.path)
+        self.note_damage(err)
 
     def _forget(self, rows: int) -> None:
         writer = self._writer

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from fustor_core.drivers import Role
 from fustor_fusion.context import Context, answer
-from fustor_fusion.errors import RequestRefused
+from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.export import export, read_metadata
 from fustor_fusion.jobs import describe
 from fustor_fusion.paths import BadPath, decode_raw, normalise_text, split_path, to_text
@@ -112,7 +112,7 @@ class ViewRoutes:
         return view, headers
 
     async def _stream(self, view: View, query: Query, headers: dict[str, str], media_type: str) -> Response:
-        stream = await run_in_threadpool(LeasedStream, view.readers, query)
+        stream = await self._read(view, lambda: LeasedStream(view.readers, query))
         return StreamingResponse(stream, headers=headers, media_type=media_type)
 
     async def _ask(self, view: View, query: Callable[[apsw.Connection], T]) -> T:
@@ -121,7 +121,15 @@ class ViewRoutes:
             with view.readers.lease() as db:
                 return query(db)
 
-        return await run_in_threadpool(ask)
+        return await self._read(view, ask)
+
+    async def _read(self, view: View, read: Callable[[], T]) -> T:
+        """Read on a thread of its own; raises StoreUnavailable when the database cannot be read."""
+        try:
+            return await run_in_threadpool(read)
+        except apsw.Error as err:
+            view.store.note_damage(err)
+            raise StoreUnavailable(f"{view.store.path.name}: {err}") from err
 
     async def get_tree(self, request: Request) -> Response:
         """Answer with a subtree."""
