@@ -82,11 +82,20 @@ class SessionNews(msgspec.Struct, frozen=True, array_like=True, tag="session"):
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, tag="ack"):
-    """The receiver has accepted a batch and all before it on its lane."""
+    """
+    The receiver has accepted a batch and all before it on its lane.
+
+    Args:
+        epoch: As the batch.
+        lane: As the batch.
+        seq: As the batch.
+        refused: How many of its rows the receiver refused for good.
+    """
 
     epoch: int
     lane: MessageSource
     seq: int
+    refused: int = 0
 
 
 class LookAgain(msgspec.Struct, frozen=True, array_like=True, tag="look_again"):

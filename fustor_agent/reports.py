@@ -32,6 +32,7 @@ class SourceReport(msgspec.Struct, frozen=True, tag="source"):
         lag_s: Age of the oldest change that is not acknowledged.
         not_current_because: Why the source does not cover everything; None when it does.
         snapshot: The last or running snapshot.
+        refused: Rows that the receiver refused for good since the last accepted snapshot began.
         skipped: Unreadable places (at most the first hundred) and why.
         details: Further numbers, for people.
     """
@@ -45,6 +46,7 @@ class SourceReport(msgspec.Struct, frozen=True, tag="source"):
     lag_s: float = 0.0
     not_current_because: str | None = "starting"
     snapshot: SnapshotReport = SnapshotReport()
+    refused: int = 0
     skipped: dict[str, str] = {}
     details: dict[str, int] = {}
 

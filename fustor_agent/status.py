@@ -154,7 +154,7 @@ def _explain(
         _say_snapshot(source.snapshot) if needs_snapshot else None,
         source.not_current_because,
         f"{counters.dirty} places must be read again" if counters.dirty else None,
-        _say_lost(counters.lost),
+        _say_refused(source.refused),
     )
     return next((reason for reason in reasons if reason), None)
 
@@ -173,7 +173,7 @@ def _find_problem(
         pusher.error,
         "the last snapshot failed" if source.snapshot.state == "failed" else None,
         source.not_current_because if snapshot_done and not counters.dirty else None,
-        _say_lost(counters.lost),
+        _say_refused(source.refused),
     )
     return next((reason for reason in reasons if reason), None)
 
@@ -184,8 +184,10 @@ def _say_snapshot(snapshot: SnapshotReport) -> str:
     return "the last snapshot failed" if snapshot.state == "failed" else "there was no snapshot yet"
 
 
-def _say_lost(lost: int) -> str | None:
-    return f"the receiver refused {lost:,} rows for good; see state/refused.ndjson" if lost else None
+def _say_refused(refused: int) -> str | None:
+    if not refused:
+        return None
+    return f"the receiver refused {refused:,} rows for good; see state/refused.ndjson, then ask for a snapshot"
 
 
 def _make_side(kind: str, worker: "WorkerStatus | None") -> _Side:

@@ -343,7 +343,7 @@ class PusherWorker:
             self._pushed += message.rows
             self._acknowledged += message.rows - len(refused)
             self._lost += len(refused)
-            self._tell(link.Ack(entry.epoch, message.lane, message.seq))
+            self._tell(link.Ack(entry.epoch, message.lane, message.seq, len(refused)))
 
     def _record(self, refused: Sequence[RefusedRow]) -> None:
         try:

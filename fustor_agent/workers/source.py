@@ -136,6 +136,8 @@ class SourceWorker:
         self._scans: deque[Iterator[Item | None]] = deque()
         self._snapshot_report = SnapshotReport()
         self._snapshot_end: SnapshotEnd | None = None
+        self._refused = 0
+        self._refused_since_start = 0
         self._realtime_was_busy = False
         self._turns = 0
         self._sent = 0
@@ -324,8 +326,10 @@ class SourceWorker:
             case link.SessionNews():
                 self._session = message
                 self._take_role(message)
-            case link.Ack(epoch=epoch, lane=lane, seq=seq):
+            case link.Ack(epoch=epoch, lane=lane, seq=seq, refused=refused):
                 if epoch == self._epoch:
+                    self._refused += refused
+                    self._refused_since_start += refused
                     for position in self._lanes[lane].acknowledge(seq):
                         self._acknowledge(position)
             case link.LookAgain(epoch=epoch, lane=lane, seq=seq):
@@ -341,7 +345,10 @@ class SourceWorker:
         self._acknowledged += 1
         self._driver.acknowledge(position)
         if self._snapshot_end is not None and position == self._snapshot_end.position:
-            state = "done" if self._snapshot_end.complete else "failed"
+            state = "failed"
+            if self._snapshot_end.complete:
+                # It looked at every place again: what was refused before it began is settled, one way or the other.
+                state, self._refused = "done", self._refused_since_start
             self._snapshot_end = None
             self._snapshot_report = msgspec.structs.replace(
                 self._snapshot_report, state=state, finished_at=format_now()
@@ -360,11 +367,13 @@ class SourceWorker:
             self._snapshot = None
             self._audit = None
             self._snapshot_report = SnapshotReport()
+            self._refused = self._refused_since_start = 0  # a follower looks at every place again
             self._driver.follow()
 
     def _start_snapshot(self) -> None:
         self._snapshot_report = SnapshotReport(state="running")
         self._snapshot_end = None  # the end of an earlier one finishes nothing
+        self._refused_since_start = 0
         self._snapshot = self._driver.get_snapshot_iterator()
         _log.info("snapshot started")
 
@@ -435,6 +444,7 @@ class SourceWorker:
             lag_s=round(status.lag_s, 3),
             not_current_because=self._why_not_current(status.not_current_because),
             snapshot=self._snapshot_report,
+            refused=self._refused,
             skipped=dict(status.skipped),
             details=dict(status.details),
         )

@@ -76,7 +76,7 @@ def test_a_pipe_whose_snapshot_is_accepted_and_whose_session_is_up_is_current() 
         ({"source": change(SOURCE, not_current_because="no watches left")}, "no watches left", True),
         ({"source": change(SOURCE, dirty=3, not_current_because="3 dirty")}, "3 dirty", False),
         ({"source": change(SOURCE, dirty=3)}, "3 places must be read again", False),
-        ({"pusher": change(PUSHER, lost=2)}, "refused 2 rows for good", True),
+        ({"source": change(SOURCE, refused=2)}, "refused 2 rows for good", True),
     ],
 )
 def test_a_pipe_that_is_not_current_says_why_and_whether_that_is_a_fault(
@@ -86,6 +86,11 @@ def test_a_pipe_that_is_not_current_says_why_and_whether_that_is_a_fault(
     assert not pipe.current
     assert because in (pipe.not_current_because or "")
     assert (pipe.problem is not None) is is_problem
+
+
+def test_what_was_refused_before_the_last_snapshot_is_counted_and_no_fault_any_more() -> None:
+    pipe = describe(change(SOURCE, refused=0), change(PUSHER, lost=2))
+    assert (pipe.current, pipe.problem, pipe.counters.lost) == (True, None, 2)
 
 
 def test_a_follower_needs_no_snapshot() -> None:

@@ -231,7 +231,7 @@ def test_refused_rows_are_recorded_with_their_bytes_and_counted_as_lost(push: Pu
     end = push.begin()
     end.batch(1, rows=5)
     push.driver.expect("push").answer([RefusedRow(b"/a\xff", "422 too odd"), RefusedRow(b"/b", "422")])
-    assert end.hear() == link.Ack(1, REALTIME, 1)
+    assert end.hear() == link.Ack(1, REALTIME, 1, refused=2)
     lines = [json.loads(line) for line in push.settings.refused_file.read_text().splitlines()]
     assert [(line["pipe"], line["raw"], line["reason"]) for line in lines] == [
         ("p", "L2H/", "422 too odd"),
@@ -247,7 +247,7 @@ def test_refused_rows_that_cannot_be_recorded_are_counted_all_the_same(push: Pus
     end = push.begin()
     end.batch(1)
     push.driver.expect("push").answer([RefusedRow(b"/a", "422")])
-    assert end.hear() == link.Ack(1, REALTIME, 1)
+    assert end.hear() == link.Ack(1, REALTIME, 1, refused=1)
     until(lambda: push.report().lost == 1, within_s=DEADLINE_S, what="the loss to be reported")
     assert not push.runtime.failures
 

@@ -636,6 +636,34 @@ def test_a_snapshot_is_done_when_the_receiver_has_accepted_its_end(pump: Pump) -
     pump.play(steps())
 
 
+def test_what_was_refused_is_settled_by_a_snapshot_that_began_later_and_was_accepted(pump: Pump) -> None:
+    pump.driver.snapshot = [make_end(b"one")]
+
+    def steps() -> Steps:
+        end = pump.lead()
+        yield
+        pump.tell(end, link.Ack(1, SNAPSHOT, 1, refused=2))
+        yield
+        assert pump.worker._refused == 2, "the snapshot itself was refused in part"
+        pump.driver.snapshot = [make_end(b"two", complete=False)]
+        pump.command(end, StartSnapshot())
+        yield
+        pump.tell(end, link.Ack(1, SNAPSHOT, 2))
+        yield
+        assert pump.worker._refused == 2, "it did not look everywhere"
+        pump.driver.snapshot = [make_gone(b"s", rows=3, lane=SNAPSHOT), make_end(b"three")]
+        pump.command(end, StartSnapshot())
+        yield
+        pump.tell(end, link.Ack(1, REALTIME, 1, refused=1))
+        yield
+        assert pump.worker._refused == 3
+        pump.tell(end, link.Ack(1, SNAPSHOT, 3))
+        yield
+        assert pump.worker._refused == 1, "what was refused while it ran may be what it did not see"
+
+    pump.play(steps())
+
+
 def test_the_end_of_an_earlier_snapshot_does_not_finish_the_one_that_runs(pump: Pump) -> None:
     pump.driver.snapshot = [make_end(b"old")]
 
