@@ -1,9 +1,10 @@
 """Who this agent is: its id, its secrets, and the seed of its index clocks."""
 
+import contextlib
 import logging
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from fustor_agent.atomic import write_atomically
 from fustor_agent.paths import Paths
@@ -15,31 +16,51 @@ _RESERVE_NS: Final = 300 * 10**9
 _RENEW_EVERY_S: Final = 60.0
 # The year 2116: a number above it is damage, and would leave an index of 64 bits little room to grow.
 _RESERVE_END_NS: Final = 2**62
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")  # man 5 proc
 
 _log = logging.getLogger(__name__)
+
+
+class _Kept(NamedTuple):
+    """What the last run left: the number it did not reach, its seed, and the boot in which it ran."""
+
+    reserve_ns: int = 0
+    seed_ns: int = 0
+    boot_id: str = ""
 
 
 class IndexReserve:
     """
     Keeps, on disk, a number that no index of this run reaches before it is renewed.
 
-    The next run's seed is chosen above it, so a new process never stamps below its
-    predecessor, whatever the wall clock says by then.
+    A new process never stamps below its predecessor, whatever the wall clock says by then. In
+    the same boot the clock itself goes on, so that its seed is enough; after another one, the
+    seed is chosen above the reserve. Never ahead without need: where several agents push into
+    one view, the indices of one that ran ahead would beat what the others see later.
 
     Args:
         path: The file.
+        boot_id: Names this boot of the machine, empty when nobody can tell; None looks it up.
 
     Raises:
         OSError: It cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, boot_id: str | None = None) -> None:
         self._path = path
+        self._boot_id = _read_boot_id() if boot_id is None else boot_id
         self._renew_at_s = 0.0
         self._is_failing = False
-        boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        self.seed_ns = choose_seed(wall_ns=time.time_ns(), boottime_ns=boottime_ns, reserve_ns=self._read())
+        self.seed_ns = self._choose_seed(self._read())
         self._write()
+
+    def _choose_seed(self, kept: _Kept) -> int:
+        boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        went_on_ns = kept.seed_ns + boottime_ns
+        is_same_clock = bool(kept.boot_id) and kept.boot_id == self._boot_id
+        if is_same_clock and went_on_ns >= kept.reserve_ns - _RESERVE_NS:
+            return choose_seed(wall_ns=time.time_ns(), boottime_ns=boottime_ns, reserve_ns=went_on_ns)
+        return choose_seed(wall_ns=time.time_ns(), boottime_ns=boottime_ns, reserve_ns=kept.reserve_ns)
 
     def renew(self) -> None:
         """
@@ -61,23 +82,37 @@ class IndexReserve:
 
     def _write(self) -> None:
         index_ns = self.seed_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        write_atomically(self._path, b"%d\n" % (index_ns + _RESERVE_NS))
+        words = f"{index_ns + _RESERVE_NS} {self.seed_ns} {self._boot_id}\n"
+        write_atomically(self._path, words.encode())
         self._renew_at_s = time.monotonic() + _RENEW_EVERY_S
 
-    def _read(self) -> int:
+    def _read(self) -> _Kept:
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
-            return 0  # the first run: the wall clock alone decides
-        try:
-            reserve_ns = int(content)
-        except ValueError:
-            reserve_ns = -1
-        if 0 <= reserve_ns < _RESERVE_END_NS:
-            return reserve_ns
+            return _Kept()  # the first run: the wall clock alone decides
+        kept = _parse(content)
+        if kept is not None:
+            return kept
         _log.error("index reserve damaged, set aside and made anew path=%s", self._path)
         self._path.replace(self._path.with_name(f"{self._path.name}.damaged"))
-        return 0
+        return _Kept()
+
+
+def _parse(content: bytes) -> _Kept | None:
+    """Read the file: the reserve, and mostly seed and boot; None when it is damaged."""
+    try:
+        reserve_ns, *more = content.decode().split()
+        kept = _Kept(int(reserve_ns), int(more[0]), more[1]) if len(more) == 2 else _Kept(int(reserve_ns))
+    except ValueError:
+        return None
+    return kept if all(0 <= number < _RESERVE_END_NS for number in kept[:2]) else None
+
+
+def _read_boot_id() -> str:
+    with contextlib.suppress(OSError):
+        return _BOOT_ID.read_text().strip()
+    return ""
 
 
 def make_identity(paths: Paths, reserve: IndexReserve) -> Identity:

@@ -9,6 +9,11 @@ from fustor_agent.paths import Paths
 from fustor_core.clock import IndexClock
 
 _FIVE_MINUTES_NS = 300 * 10**9
+_SECOND_NS = 10**9
+
+
+def _reserve(path: Path) -> int:
+    return int(path.read_text().split()[0])
 
 
 @pytest.fixture
@@ -29,14 +34,40 @@ def test_a_run_stamps_above_all_that_an_earlier_one_could_have_stamped(tmp_path:
     path.write_text(f"{years_ahead}\n")
     first = IndexReserve(path)
     assert IndexClock(first.seed_ns).stamp() > years_ahead
+    earlier = IndexClock(first.seed_ns).stamp()
     second = IndexReserve(path)
-    assert IndexClock(second.seed_ns).stamp() > IndexClock(first.seed_ns).stamp()
+    assert IndexClock(second.seed_ns).stamp() > earlier
+
+
+def test_runs_of_one_boot_go_on_with_the_same_clock_and_never_run_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "reserve"
+    last = IndexReserve(path).seed_ns
+    for _ in range(20):
+        seed_ns = IndexReserve(path).seed_ns
+        assert last <= seed_ns
+        last = seed_ns
+    assert abs(IndexClock(last).stamp() - time.time_ns()) < _SECOND_NS
+
+
+def test_a_run_after_another_boot_stamps_above_the_reserve(tmp_path: Path) -> None:
+    path = tmp_path / "reserve"
+    IndexReserve(path, boot_id="one")
+    reserve = _reserve(path)
+    assert IndexClock(IndexReserve(path, boot_id="two").seed_ns).stamp() > reserve
+
+
+@pytest.mark.parametrize("boot_id", ["", "one"])
+def test_a_seed_that_cannot_be_of_this_clock_is_not_gone_on_with(tmp_path: Path, boot_id: str) -> None:
+    path = tmp_path / "reserve"
+    years_ahead = time.time_ns() + 10**18
+    path.write_text(f"{years_ahead} {time.time_ns()} {boot_id}\n")
+    assert IndexClock(IndexReserve(path, boot_id=boot_id).seed_ns).stamp() > years_ahead
 
 
 def test_the_reserve_is_above_what_is_stamped_until_it_is_renewed(tmp_path: Path) -> None:
     path = tmp_path / "reserve"
     reserve = IndexReserve(path)
-    ahead = int(path.read_text()) - IndexClock(reserve.seed_ns).stamp()
+    ahead = _reserve(path) - IndexClock(reserve.seed_ns).stamp()
     assert 0 < ahead <= _FIVE_MINUTES_NS
 
 
@@ -52,17 +83,17 @@ def test_the_reserve_is_renewed_when_it_is_a_minute_old_and_not_before(
     reserve.renew()
     assert path.stat().st_ino == before
     now[0] += 2
-    old = path.read_text()
+    old = _reserve(path)
     reserve.renew()
-    assert int(path.read_text()) > int(old)
+    assert _reserve(path) > old
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff\x00", b"-5", b"9" * 19, b"9" * 5000])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff\x00", b"-5", b"9" * 19, b"9" * 5000, b"1 x y", b"x 1 y", b"1 -1 y"])
 def test_a_damaged_reserve_leaves_it_to_the_wall_clock(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "reserve"
     path.write_bytes(content)
     assert abs(IndexClock(IndexReserve(path).seed_ns).stamp() - time.time_ns()) < _FIVE_MINUTES_NS
-    assert int(path.read_text()) > time.time_ns()
+    assert _reserve(path) > time.time_ns()
     assert (tmp_path / "reserve.damaged").read_bytes() == content
 
 
@@ -80,9 +111,9 @@ def test_a_renewal_that_fails_is_tried_again_and_stops_nothing(
     reserve.renew()
     assert caplog.text.count("index reserve not renewed") == 1
     (tmp_path / "away").rename(folder)
-    before = int((folder / "reserve").read_text())
+    before = _reserve(folder / "reserve")
     reserve.renew()
-    assert int((folder / "reserve").read_text()) > before
+    assert _reserve(folder / "reserve") > before
 
 
 def test_an_agent_keeps_its_id_and_secrets_for_life_in_private_files(paths: Paths) -> None:
