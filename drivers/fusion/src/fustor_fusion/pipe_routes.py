@@ -206,18 +206,37 @@ class PipeRoutes:
         """Take events of a public agent; answered after the commit."""
         context = self._context
         context.authorise(request)
-        data = await read_body(request, context.config.max_body_bytes)
         view, session = context.find_session(request)
+        if not session.ours:
+            # Released agents send no heartbeat while they push.
+            view.sessions.beat(session.id, now_s=view.clock())
+        body: PublicIngest | None = None
         try:
-            body = decode_ingest(data)
-        except (msgspec.DecodeError, ValueError, RecursionError) as err:
-            if view.audit is not None:
-                view.audit.broken = True  # what was refused was not seen, but may exist
-            raise RequestRefused(422, f"malformed body: {err}") from err
+            data = await read_body(request, context.config.max_body_bytes)
+            view, session = context.find_session(request)  # it may have ended while the body came
+            try:
+                body = decode_ingest(data)
+            except (msgspec.DecodeError, ValueError, RecursionError) as err:
+                raise RequestRefused(422, f"malformed body: {err}") from err
+            return await self._take_public(view, session, body)
+        except (RequestRefused, StoreUnavailable):
+            # Released agents go on as if it had been taken, and say at the end that all was sent.
+            if view.audit is not None and (body is None or body.source_type == "audit"):
+                view.audit.broken = True
+            if body is None or body.source_type == "snapshot":
+                view.sessions.spoil_snapshot(session.id)
+            raise
+
+    async def _take_public(self, view: View, session: AgentSession, body: PublicIngest) -> Response:
         notice = body.metadata is not None and body.source_type in _NOTICES
         if notice and not body.events:
             self._report_job(view, session, body)
             return answer({"status": "ok", "phase": "job_complete"})
+        if body.is_end and body.source_type == "snapshot" and view.sessions.is_snapshot_spoilt(session.id):
+            view.sessions.close(session.id)
+            await view.save_sessions()
+            self._context.sessions_changed.set()
+            raise RequestRefused(419, "a part of this snapshot was refused; open a new session and send it again")
         refused = await self._apply_public(view, session, body)
         if notice:
             self._report_job(view, session, body)
@@ -231,16 +250,18 @@ class PipeRoutes:
 
     async def _apply_public(self, view: View, session: AgentSession, body: PublicIngest) -> list[RefusedAnswer]:
         leads = session.role is Role.LEADER
-        if view.audit is None and any(event.message_source == "audit" for event in body.events):
+        if leads and view.audit is None and any(event.message_source == "audit" for event in body.events):
             view.audit = start_audit(time.time_ns())
+        audit = view.audit if leads else None
         refused: list[RefusedAnswer] = []
-        makers = [convert_events(body.events, refused, view.audit)]
+        makers = [convert_events(body.events, refused, audit)]
         snapshot = body.is_end and body.source_type == "snapshot"
-        audit = body.is_end and body.source_type == "audit" and leads and view.audit is not None
-        if audit and view.audit is not None:
-            if not view.audit.broken:
-                makers.append(end_audit(view.audit))
+        audited = False
+        if audit is not None and body.is_end and body.source_type == "audit":
             view.audit = None
+            audited = not audit.broken
+            if audited:
+                makers.append(end_audit(audit))
 
         def make_items(stamp: Callable[[], int]) -> list[FsItem]:
             items = [item for make in makers for item in make(stamp)]
@@ -251,7 +272,7 @@ class PipeRoutes:
         applied = await view.submit(partial(
             apply_public, items=make_items, agent=session.agent_id, pipe=session.pipe_id, session_id=session.id,
             leads=leads))
-        self._note(view, session, [], snapshot=applied.snapshot_complete, audit=audit)
+        self._note(view, session, [], snapshot=applied.snapshot_complete, audit=audited)
         return refused + [RefusedAnswer(base64.b64encode(row.path).decode("ascii"), row.reason)
                           for row in applied.refused]
 

@@ -48,7 +48,7 @@ class OpenAudit(msgspec.Struct):
     Args:
         started: Index of its start.
         listed: The directories that it promised to list wholly.
-        broken: One of its calls was refused, so it deletes nothing.
+        broken: One of its calls or rows was refused, so it deletes nothing.
     """
 
     started: int
@@ -97,7 +97,7 @@ def convert_events(
     Args:
         events: As decoded.
         refused: Gets the rows that cannot be taken.
-        audit: The open audit, which learns the directories of audit rows.
+        audit: The open audit of the sender, which learns the directories of audit rows.
 
     Returns:
         A function that makes the items, given a clock that stamps each.
@@ -113,6 +113,8 @@ def convert_events(
                 row = convert_row(bytes(raw))
             except (ValueError, OverflowError, msgspec.DecodeError) as err:
                 refused.append(RefusedAnswer("", f"{err}: {bytes(raw)[:200].decode(errors='replace')}"))
+                if audit is not None and event.message_source == "audit":
+                    audit.broken = True  # what it names is there, but was not seen
                 continue
             rows.append(row)
             if audit is not None and event.message_source == "audit" and row.is_directory and not row.audit_skipped:

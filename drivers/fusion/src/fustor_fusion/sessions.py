@@ -52,7 +52,7 @@ class Sessions:
     """
     The sessions of one view: the first leads, the others follow, the oldest follower is promoted.
 
-    A session ends by `close` or by missing heartbeats, nothing else; pushes do not keep it alive.
+    A session ends by `close` or by missing heartbeats, nothing else; what counts as one, the caller says.
     Changes of what is stored are noted in `changed` and `ended` for the caller, who takes them.
     """
 
@@ -62,6 +62,7 @@ class Sessions:
         self._expired: dict[str, None] = {}
         self._heard: set[str] = set()
         self._done: set[str] = set()
+        self._spoilt: set[str] = set()
         self._number = 0
         self.changed: list[AgentSession] = []
         self.ended: list[str] = []
@@ -144,6 +145,15 @@ class Sessions:
         if session is not None and session.role is Role.LEADER:
             self._done.add(session_id)
 
+    def spoil_snapshot(self, session_id: str) -> None:
+        """Note that a part of a session's snapshot may be missing, unless it was accepted before."""
+        if session_id in self._live and session_id not in self._done:
+            self._spoilt.add(session_id)
+
+    def is_snapshot_spoilt(self, session_id: str) -> bool:
+        """Tell whether a part of the snapshot may be missing."""
+        return session_id in self._spoilt
+
     def get_deadline(self) -> float | None:
         """Return when the next session expires if nothing is heard from it; None without sessions."""
         return min((self._get_deadline(session) for session in self._live.values()), default=None)
@@ -180,6 +190,7 @@ class Sessions:
         del self._last_seen_s[session_id]
         self._heard.discard(session_id)
         self._done.discard(session_id)
+        self._spoilt.discard(session_id)
         self.ended.append(session_id)
 
     def _promote(self) -> None:

@@ -90,6 +90,8 @@ class View:
         ended, self.sessions.ended = self.sessions.ended, []
         if not changed and not ended:
             return
+        if ended:
+            self.audit = None  # its sender may be the one that is gone
         for session_id in ended:
             self.barriers.fail_session(session_id)
             self.jobs.drop_session(session_id, now_at=time.time())
