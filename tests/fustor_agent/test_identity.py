@@ -88,7 +88,9 @@ def test_the_reserve_is_renewed_when_it_is_a_minute_old_and_not_before(
     assert _reserve(path) > old
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff\x00", b"-5", b"9" * 19, b"9" * 5000, b"1 x y", b"x 1 y", b"1 -1 y"])
+@pytest.mark.parametrize(
+    "content", [b"", b"nonsense", b"\xff\x00", b"-5", b"9" * 19, b"9" * 5000, b"1 x y", b"x 1 y", b"1 -1 y"]
+)
 def test_a_damaged_reserve_leaves_it_to_the_wall_clock(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "reserve"
     path.write_bytes(content)
