@@ -24,6 +24,7 @@ from fustor_fusion.schema import open_database
 from fustor_fusion.totals import read_sums
 from fustor_fusion.tree import Tree
 from recount import check_counts
+from viewcopy import Copy, read_export
 
 RT, SNAP = MessageSource.REALTIME, MessageSource.SNAPSHOT
 DIR, FILE = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644
@@ -36,6 +37,7 @@ class View:
         self.db, _ = open_database(folder / "view.db")
         self.tree = Tree(self.db)
         self.arbiter = Arbiter(self.tree)
+        self.copy = Copy(self.db)
 
     def apply(self, *items: FsItem, owner: int = 1, ordered: bool = True, careful: bool = False) -> Applied:
         self.db.execute("BEGIN")
@@ -61,15 +63,18 @@ class View:
         walk(1, b"/")
         return found
 
-    def check_counts(self) -> None:
+    def check(self) -> None:
+        """Compare the counts with the nodes, and a copy that followed the changes with the view."""
         check_counts(self.db)
+        self.copy.follow(self.db, limit=3)
+        assert self.copy.rows == read_export(self.db)
 
 
 @pytest.fixture
 def view(tmp_path):
     view = View(tmp_path)
     yield view
-    view.check_counts()
+    view.check()
     view.db.close()
 
 
@@ -342,7 +347,7 @@ def test_sizes_may_add_up_to_more_than_63_bits_and_come_down_again(view):
     huge = (1 << 63) - 1
     view.apply(up(5, b"/d/", *[row(b"f%d" % n, n, size=huge) for n in range(3)]))
     view.apply(up(6, b"/d/", *[row(b"g%d" % n, n, size=huge) for n in range(3)], source=SNAP))
-    view.check_counts()
+    view.check()
     assert read_sums(view.db, 1).bytes == huge
     view.apply(gone(7, b"/d/f0", b"/d/f1", b"/d/f2", b"/d/g0", b"/d/g1"), up(7, b"/d/", row(b"g2", size=10)))
     assert read_sums(view.db, 1).bytes == 10
@@ -469,14 +474,14 @@ def play(script: list[tuple[object, ...]]) -> Model:
 
 
 def deliver(items: list[FsItem], cuts: list[int]) -> dict[bytes, object]:
-    """Apply the items in portions of these sizes, and check all counts after each."""
+    """Apply the items in portions of these sizes, and check counts and changes after each."""
     with tempfile.TemporaryDirectory() as name:
         view = View(Path(name))
         at = 0
         for cut in [*cuts, len(items)]:
             view.apply(*items[at : at + cut])
             at += cut
-            view.check_counts()
+            view.check()
         dump = view.dump()
         view.db.close()
     return dump
@@ -517,3 +522,32 @@ def test_a_last_complete_listing_mends_what_nobody_saw(script, cuts, data):
     model = play(script)
     model.snapshot += model.list_below((), SNAP)
     assert deliver(interleave(data, model.realtime, model.snapshot), cuts) == model.expect()
+
+
+paths = st.lists(names, min_size=1, max_size=3).map(lambda way: b"/" + b"/".join(way))
+seen_rows = st.builds(
+    row, paths, st.integers(1, 3), mode=st.sampled_from([DIR, FILE]), size=st.integers(0, 3), nlink=st.integers(1, 2),
+    atomic=st.booleans(), mtime_ns=st.integers(0, 3))
+prefixed_rows = st.builds(row, names, st.integers(1, 3), mode=st.sampled_from([DIR, FILE]))
+indexes = st.integers(1, 12)
+sources = st.sampled_from([RT, SNAP])
+prefixes = st.one_of(st.just(b"/"), paths.map(lambda path: path + b"/"))
+any_items = st.one_of(
+    st.builds(lambda index, source, rows: up(index, b"", *rows, source=source), indexes, sources,
+              st.lists(seen_rows, min_size=1, max_size=3)),
+    st.builds(lambda index, prefix, source, rows: up(index, prefix, *rows, source=source), indexes, prefixes, sources,
+              st.lists(prefixed_rows, min_size=1, max_size=3)),
+    st.builds(gone, indexes, paths),
+    st.builds(listed, indexes, st.one_of(st.just(b"/"), paths), sources),
+    st.just(SnapshotEnd(index=1, message_source=SNAP, complete=True)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.lists(any_items, max_size=4), st.integers(1, 2), st.booleans()), max_size=10))
+def test_counts_and_changes_are_right_whatever_several_agents_say(batches):
+    with tempfile.TemporaryDirectory() as name:
+        view = View(Path(name))
+        for items, owner, ordered in batches:
+            view.apply(*items, owner=owner, ordered=ordered)
+            view.check()
+        view.db.close()

@@ -22,7 +22,8 @@ FILE = stat.S_IFREG | 0o644
 
 def stored(idx: int, *, owner: int = 1, flags: int = 0, mode: int = FILE, mtime_ns: int = 100,
            inode: int = 7) -> Stored:
-    return Stored(b"n", idx, owner, flags, 3 if stat.S_ISDIR(mode) else None, 0, 10, mtime_ns, 0, mode, 1, inode, 1)
+    return Stored(b"n", idx, owner, flags, 3 if stat.S_ISDIR(mode) else None, 0, 10, mtime_ns, 0, mode, 0, 0, 1, inode,
+                  1, None)
 
 
 def row(*, mode: int = FILE, mtime_ns: int = 100, inode: int = 7, size: int = 10, atomic: bool = True) -> FsRow:

@@ -25,6 +25,7 @@ from fustor_fusion.rules import Seen, Stored, Verdict, deletes, is_buried, judge
 from fustor_fusion.tree import Directory, Tree
 
 _MAX_INT = (1 << 63) - 1
+_MANY_GONE = 1_000  # from here on it is shorter to read a directory again than to name what is gone
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -122,10 +123,12 @@ class Arbiter:
         tree = self.tree
         if not (directory.fresh and directory.lowest >= index):
             self.flush()
-            for name, id_, floor, flags, size in tree.execute(
+            gone = tree.execute(
                 "SELECT name, id, ifnull(floor, 0), flags, size FROM nodes WHERE parent=? AND idx<?",
-                (directory.id, index),
-            ).fetchall():
+                (directory.id, index)).fetchall()
+            if len(gone) > _MANY_GONE:
+                tree.changes.list(directory.id)
+            for name, id_, floor, flags, size in gone:
                 remove_node(tree, directory.id, name, id_=id_, floor=floor, flags=flags, size=size, limit=index - 1)
             if directory.buries:
                 tree.execute("DELETE FROM tombstones WHERE parent=? AND idx<=?", (directory.id, index))

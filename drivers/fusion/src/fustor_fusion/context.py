@@ -1,6 +1,7 @@
 """What the routes share: the configuration, the views, and how a request is read and answered."""
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from fustor_fusion.guard import check_key, read_body
 from fustor_fusion.sessions import AgentSession
 from fustor_fusion.view import View
 
+_MAX_WAIT_S = 60.0
 _encode = msgspec.json.encode
 
 T = TypeVar("T")
@@ -77,3 +79,14 @@ def decode(body: bytes, kind: type[T]) -> T:
 def answer(content: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Make a JSON answer."""
     return Response(_encode(content), status, headers, "application/json")
+
+
+def parse_wait(text: str) -> float:
+    """Read how many seconds a long poll may take, cut to the most it may; raises RequestRefused 422."""
+    try:
+        wait_s = float(text)
+    except ValueError as err:
+        raise RequestRefused(422, f"wait={text!r:.40} is not a number of seconds") from err
+    if not math.isfinite(wait_s) or wait_s < 0:
+        raise RequestRefused(422, f"wait={text!r:.40} is not between 0 and {_MAX_WAIT_S:g}")
+    return min(wait_s, _MAX_WAIT_S)

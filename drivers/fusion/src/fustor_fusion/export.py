@@ -10,7 +10,6 @@ import msgspec
 from fustor_fusion.paths import to_text
 from fustor_fusion.queries import find_place
 from fustor_fusion.rules import PLACEHOLDER, SUSPECT
-from fustor_fusion.schema import ROOT_ID
 
 _LINES = 500
 _UINT64 = (1 << 64) - 1
@@ -46,15 +45,19 @@ class ExportRow(msgspec.Struct, gc=False, frozen=True):
     target_raw: str | msgspec.UnsetType = msgspec.UNSET
 
 
-def export(db: apsw.Connection) -> Iterator[bytes]:
+def export(db: apsw.Connection, names: Sequence[bytes], directory: int) -> Iterator[bytes]:
     """
-    Yield the lines in pieces of some hundred; the root and placeholders are left out.
+    Yield what is below a directory, as lines in pieces of some hundred; placeholders are left out.
 
     Args:
         db: Inside a read transaction.
+        names: The way to the directory.
+        directory: Its number.
     """
     lines: list[ExportRow] = []
-    stack: list[tuple[str, bytes | None, Iterator[_Columns]]] = [("", None, iter(db.execute(_CHILDREN, (ROOT_ID,))))]
+    path, raw_path = _join_all(names)
+    stack: list[tuple[str, bytes | None, Iterator[_Columns]]] = [
+        (path, raw_path, iter(db.execute(_CHILDREN, (directory,))))]
     while stack:
         above, raw_above, children = stack[-1]
         for columns in children:
@@ -80,11 +83,15 @@ def read_metadata(db: apsw.Connection, names: Sequence[bytes]) -> ExportRow | No
     rows: list[Any] = db.execute(f"{_NODES} WHERE parent=? AND name=?", place).fetchall() if place else []
     if not rows or rows[0][11] & PLACEHOLDER:
         return None
-    path: str = ""
-    raw: bytes | None = None
+    path, raw_path = _join_all(names)
+    return _describe(path or "/", raw_path, rows[0])
+
+
+def _join_all(names: Sequence[bytes]) -> tuple[str, bytes | None]:
+    path: tuple[str, bytes | None] = "", None
     for name in names:
-        path, raw = _join(path, raw, name)
-    return _describe(path or "/", raw, rows[0])
+        path = _join(*path, name)
+    return path
 
 
 def _join(above: str, raw_above: bytes | None, name: bytes) -> tuple[str, bytes | None]:

@@ -108,4 +108,5 @@ class HardLinks:
                         "UPDATE nodes SET size=?, mtime_ns=?, ctime_ns=?, mode=?, uid=?, gid=?, nlink=?"
                         " WHERE parent=? AND name=?", (*state, parent, name))
                     self._tree.totals.add(parent, size=state[0] - old[0])
+                    self._tree.changes.put(parent, name)
         return names

@@ -1,7 +1,6 @@
 """The routes of agents, under /api/v1/pipe; see docs/protocol.md."""
 
 import base64
-import math
 import secrets
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from starlette.routing import Route
 
 from fustor_core.drivers import Role
 from fustor_event_model import FsItem, MessageSource, SnapshotEnd
-from fustor_fusion.context import Context, answer, decode
+from fustor_fusion.context import Context, answer, decode, parse_wait
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.guard import read_body
 from fustor_fusion.ingest import apply_public, apply_push, peek_priority
@@ -34,7 +33,6 @@ from fustor_fusion.public import convert_events, decode_ingest, end_audit, start
 from fustor_fusion.sessions import AgentSession
 from fustor_fusion.view import View
 
-_MAX_WAIT_S = 60.0
 _MIN_TIMEOUT_S, _MAX_TIMEOUT_S = 0.5, 86_400.0
 _NOTICES = frozenset(("job_complete", "on_demand_job", "scan_complete", "find_complete"))
 
@@ -153,7 +151,7 @@ class PipeRoutes:
         """Wait for commands."""
         context = self._context
         context.authorise(request)
-        wait_s = _parse_wait(request.query_params.get("wait", "0"))
+        wait_s = parse_wait(request.query_params.get("wait", "0"))
         view, session = context.find_session(request)
         view.sessions.beat(session.id, now_s=view.clock())
         if await request.is_disconnected():
@@ -303,13 +301,3 @@ class PipeRoutes:
         if body.type != "suspect_update":
             return answer({"status": "ignored", "reason": "unknown_type"})
         return answer({"status": "processed", "drivers_updated": 0})
-
-
-def _parse_wait(text: str) -> float:
-    try:
-        wait_s = float(text)
-    except ValueError as err:
-        raise RequestRefused(422, f"wait={text!r:.40} is not a number of seconds") from err
-    if not math.isfinite(wait_s) or wait_s < 0:
-        raise RequestRefused(422, f"wait={text!r:.40} is not between 0 and {_MAX_WAIT_S:g}")
-    return min(wait_s, _MAX_WAIT_S)

@@ -13,7 +13,7 @@ from fustor_fusion.globs import PathPattern, names_depths
 from fustor_fusion.paths import to_text
 from fustor_fusion.rules import SUSPECT
 from fustor_fusion.schema import ROOT_ID, read_meta
-from fustor_fusion.totals import Sums, read_sums
+from fustor_fusion.totals import Sums, find_path, read_sums
 
 _CHUNK_BYTES = 128 * 1024
 _encode = msgspec.json.encode
@@ -228,29 +228,14 @@ def read_suspects(db: apsw.Connection) -> list[Suspect]:
     """Return every suspect file, sorted by the bytes of its path."""
     paths: dict[int, bytes] = {ROOT_ID: b""}
     rows: list[Any] = db.execute("SELECT parent, name FROM nodes WHERE flags & 3 AND flags & 1").fetchall()
-    found = sorted(find_path(db, parent, paths) + b"/" + name for parent, name in rows)
+
+    def get_place(id_: int) -> tuple[int, bytes]:
+        place: Any
+        place, = db.execute("SELECT parent, name FROM totals WHERE id=?", (id_,)).fetchall()
+        return place[0], place[1]
+
+    found = sorted(find_path(parent, paths, get_place) + b"/" + name for parent, name in rows)
     return [Suspect(text, raw=raw or msgspec.UNSET) for text, raw in map(to_text, found)]
-
-
-def find_path(db: apsw.Connection, id_: int, known: dict[int, bytes]) -> bytes:
-    """
-    Return the path of a directory by its number, the root's being empty.
-
-    Args:
-        db: Inside a transaction.
-        id_: The number.
-        known: Paths by number, at least the root's; gets those that were found.
-    """
-    names: list[tuple[int, bytes]] = []
-    while id_ not in known:
-        row: Any
-        row, = db.execute("SELECT parent, name FROM totals WHERE id=?", (id_,)).fetchall()
-        names.append((id_, row[1]))
-        id_ = row[0]
-    path = known[id_]
-    for number, name in reversed(names):
-        path = known[number] = path + b"/" + name
-    return path
 
 
 class Stats(msgspec.Struct, frozen=True):

@@ -21,6 +21,11 @@ def clear_subtree(tree: Tree, directory_id: int, limit: int) -> bool:
     Returns:
         True when something below survived.
     """
+    tree.changes.list(directory_id)
+    return _clear(tree, directory_id, limit)
+
+
+def _clear(tree: Tree, directory_id: int, limit: int) -> bool:
     order = [directory_id]
     for current in order:  # grows while it runs: parents before children
         order += [row[0] for row in tree.execute(
@@ -96,9 +101,12 @@ def remove_node(
     if id_ is None:
         tree.execute("DELETE FROM nodes WHERE parent=? AND name=?", (parent, name))
         tree.totals.add(parent, files=-1, size=-size)
+        tree.changes.remove(parent, name)
         return True
-    if clear_subtree(tree, id_, limit) or floor > limit:
+    tree.changes.remove(parent, name)
+    if _clear(tree, id_, limit) or floor > limit:
         make_placeholder(tree, parent, name, limit, flags)
+        tree.changes.list(id_)
         return False
     _drop_directory_row(tree, parent, name, id_, flags)
     return True

@@ -43,7 +43,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """A stored node, as far as the rules look at it; the fields are columns of the store."""
+    """A stored node; the fields are columns of the store."""
 
     name: bytes
     idx: int
@@ -55,9 +55,12 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     mtime_ns: int
     ctime_ns: int
     mode: int
+    uid: int
+    gid: int
     device: int
     inode: int
     nlink: int
+    target: bytes | None
 
 
 class Verdict(enum.Enum):

@@ -71,7 +71,15 @@ def _add_totals(connection: apsw.Connection) -> None:
     connection.execute(_CARRY)
 
 
-_STEPS: Final[tuple[Callable[[apsw.Connection], None], ...]] = (_add_totals,)
+# What changed, see changes.py; the newest is never deleted, so that no number is used again.
+_ADD_CHANGES = "CREATE TABLE changes(seq INTEGER PRIMARY KEY, path BLOB NOT NULL, kind INTEGER NOT NULL)"
+
+
+def _add_changes(connection: apsw.Connection) -> None:
+    connection.execute(_ADD_CHANGES)
+
+
+_STEPS: Final[tuple[Callable[[apsw.Connection], None], ...]] = (_add_totals, _add_changes)
 """What makes version 2 of version 1, version 3 of version 2, and so on; a step once released never changes."""
 
 VERSION: Final = 1 + len(_STEPS)
@@ -176,7 +184,7 @@ def _create(connection: apsw.Connection) -> None:
 
 
 def _check(connection: apsw.Connection, *, every_page: bool) -> None:
-    for table in ("nodes", "tombstones", "owners", "positions", "sessions", "meta", "totals"):
+    for table in ("nodes", "tombstones", "owners", "positions", "sessions", "meta", "totals", "changes"):
         connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
     if not connection.execute("SELECT 1 FROM meta WHERE key='generation'").fetchall():
         raise _Unusable("it has no generation")

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import apsw
 
 from fustor_fusion.arbiter import Arbiter
+from fustor_fusion.changes import read_newest
 from fustor_fusion.errors import FusionError, StoreUnavailable
 from fustor_fusion.positions import Positions
 from fustor_fusion.removal import purge
@@ -81,6 +82,7 @@ class Store:
         self._busy = False
         self._commits = 0
         self._totals = self._read_totals()
+        self._newest_change = read_newest(self._db)
         self._thread = threading.Thread(target=self._run, name=f"writer {path.stem}", daemon=True)
         self._thread.start()
 
@@ -117,6 +119,10 @@ class Store:
     def get_totals(self) -> dict[str, int]:
         """Return files, directories, bytes, and rows applied since the start; any thread."""
         return self._totals
+
+    def get_newest_change(self) -> int:
+        """Return the number of the last change that was committed; any thread."""
+        return self._newest_change
 
     def get_commits(self) -> int:
         """Return how many transactions were committed since the start; any thread."""
@@ -160,6 +166,7 @@ class Store:
                 self._do(job)
             if self._commits % _PURGE_EVERY == _PURGE_EVERY - 1:
                 self._purge()
+            totals, newest_change = self._read_totals(), read_newest(self._db)
             self._db.execute("COMMIT")
         except apsw.Error as err:
             self._roll_back(before, err)
@@ -167,7 +174,7 @@ class Store:
                 job.error = StoreUnavailable(f"{self.path.name}: {err}")
             return
         self._commits += 1
-        self._totals = self._read_totals()
+        self._totals, self._newest_change = totals, newest_change
 
     def _do(self, job: _Job[Any]) -> None:
         for careful in (False, True):

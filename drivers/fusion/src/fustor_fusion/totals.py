@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 import msgspec
 
-_MAX_REMEMBERED = 50_000
+_MAX_REMEMBERED = 20_000
 _MAX_INT = (1 << 63) - 1
 LOW = (1 << 32) - 1
 _ADD = (
@@ -39,6 +39,26 @@ def read_sums(db: apsw.Connection, id_: int) -> Sums:
     return Sums(files, directories, max(-_MAX_INT, min((high << 32) + low, _MAX_INT)))
 
 
+def find_path(id_: int, known: dict[int, bytes], get_place: Callable[[int], tuple[int, bytes]]) -> bytes:
+    """
+    Return the path of a directory by its number, the root's being empty.
+
+    Args:
+        id_: The number.
+        known: Paths by number, at least the root's; gets those that were found.
+        get_place: Returns the number of the directory in which a directory is, and its name there.
+    """
+    below: list[tuple[int, bytes]] = []
+    while id_ not in known:
+        parent, name = get_place(id_)
+        below.append((id_, name))
+        id_ = parent
+    path = known[id_]
+    for number, name in reversed(below):
+        path = known[number] = path + b"/" + name
+    return path
+
+
 class Totals:
     """
     Collects, inside the writer's transaction, by how much directories changed, and adds it up to the root.
@@ -56,7 +76,7 @@ class Totals:
         self._deltas: dict[int, list[int]] = {}
         self._made: dict[int, tuple[int, bytes]] = {}
         self._dropped: set[int] = set()
-        self._parents: dict[int, int] = {}
+        self._places: dict[int, tuple[int, bytes]] = {}
 
     def add(self, id_: int, *, files: int = 0, directories: int = 0, size: int = 0) -> None:
         """Note by how much the children of a directory became more."""
@@ -70,8 +90,7 @@ class Totals:
 
     def make(self, id_: int, parent: int, name: bytes) -> None:
         """Note a new directory, which holds nothing yet."""
-        self._made[id_] = parent, name
-        self._parents[id_] = parent
+        self._made[id_] = self._places[id_] = parent, name
 
     def drop(self, id_: int) -> None:
         """Note that a directory is no more; what it held must be taken off it too, for those above."""
@@ -80,7 +99,15 @@ class Totals:
     def forget(self) -> None:
         """Drop what was noted, after a rollback."""
         self._clear()
-        self._parents.clear()
+        self._places.clear()
+
+    def get_place(self, id_: int) -> tuple[int, bytes]:
+        """Return the number of the directory in which a directory is or, until `save`, was, and its name there."""
+        place = self._places.get(id_)
+        if place is None:
+            place, = self._execute("SELECT parent, name FROM totals WHERE id=?", (id_,)).fetchall()
+            self._places[id_] = place
+        return place
 
     def save(self) -> None:
         """Write what was noted; every change of the transaction must have been carried out."""
@@ -92,9 +119,9 @@ class Totals:
         self._execute_many(_ADD, [(*_split(self._deltas[id_]), id_) for id_ in lasting if any(self._deltas[id_])])
         self._execute_many("DELETE FROM totals WHERE id=?", [(id_,) for id_ in self._dropped])
         self._clear()
-        if len(self._parents) > _MAX_REMEMBERED:
-            for id_ in list(self._parents)[: _MAX_REMEMBERED // 2]:
-                del self._parents[id_]
+        if len(self._places) > _MAX_REMEMBERED:
+            for id_ in list(self._places)[: _MAX_REMEMBERED // 2]:
+                del self._places[id_]
 
     def _add_up(self) -> None:
         """Add every delta to the directories above; a directory's number is higher than that of its parent."""
@@ -103,20 +130,13 @@ class Totals:
         heapq.heapify(left)
         while left:
             id_ = -heapq.heappop(left)
-            parent = self._get_parent(id_)
+            parent, _ = self.get_place(id_)
             if not parent:
                 continue
             if parent not in deltas:
                 heapq.heappush(left, -parent)
             files, directories, size = deltas[id_]
             self.add(parent, files=files, directories=directories, size=size)
-
-    def _get_parent(self, id_: int) -> int:
-        parent = self._parents.get(id_)
-        if parent is None:
-            (parent,), = self._execute("SELECT parent FROM totals WHERE id=?", (id_,)).fetchall()
-            self._parents[id_] = parent
-        return parent
 
     def _clear(self) -> None:
         self._deltas.clear()

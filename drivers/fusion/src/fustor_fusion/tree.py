@@ -7,6 +7,7 @@ import apsw
 import msgspec
 
 from fustor_event_model import FsRow
+from fustor_fusion.changes import Changes
 from fustor_fusion.rules import PLACEHOLDER, REALTIME, Seen, Stored
 from fustor_fusion.schema import ROOT_ID, read_meta
 from fustor_fusion.totals import Totals
@@ -17,7 +18,10 @@ _ROW_COLUMNS = 11  # the leading fields of FsRow, `path` to `target`, are column
 _COLUMNS = (
     "parent, idx, owner, flags, name, size, mtime_ns, ctime_ns, mode, uid, gid, device, inode, nlink, target"
 )
-_STORED = "name, idx, owner, flags, id, ifnull(floor, 0), size, mtime_ns, ctime_ns, mode, device, inode, nlink"
+_STORED = (
+    "name, idx, owner, flags, id, ifnull(floor, 0), size, mtime_ns, ctime_ns, mode, uid, gid, device, inode, nlink,"
+    " target"
+)
 _INSERT_WIDTHS = (128, 64, 32, 16, 8, 4, 2, 1)
 _SELECT_WIDTHS = (64, 8, 1)
 _INSERT = {
@@ -78,6 +82,7 @@ class Tree:
         self.execute: Callable[..., Any] = connection.execute
         self.next_id: int = read_meta(connection)["next_id"]
         self.totals = Totals(connection)
+        self.changes = Changes(connection, self.totals)
         self.removals = 0
         self._cache: dict[tuple[int, bytes], Directory] = {}
         self._new: list[tuple[Directory, Seen, Sequence[FsRow]]] = []
@@ -91,10 +96,12 @@ class Tree:
         self._new.clear()
         self._puts.clear()
         self.totals.forget()
+        self.changes.forget()
         self.removals += 1
 
     def save(self) -> None:
         """Write what belongs into the transaction besides the rows; call right before its end."""
+        self.changes.save()
         self.totals.save()
         self.execute("INSERT OR REPLACE INTO meta VALUES('next_id',?)", (self.next_id,))
         if len(self._cache) > _MAX_CACHED:
@@ -188,6 +195,8 @@ class Tree:
         id_, floor = (stored.id, stored.floor) if stored is not None else (None, None)
         self._puts.append((directory.id, seen.idx, seen.owner, flags, name,
                            *_astuple(row)[1:_ROW_COLUMNS], id_, floor if id_ is not None else None))
+        if stored is None or _shows(stored, row, flags):
+            self.changes.put(directory.id, name)
         if id_ is None:
             if stored is None:
                 self.totals.add(directory.id, files=1, size=row.size)
@@ -214,6 +223,7 @@ class Tree:
         self.totals.make(made.id, directory.id, name)
         if row is not None:
             self.totals.add(directory.id, directories=1)
+            self.changes.put(directory.id, name)
         return made
 
     def confirm(self, directory: Directory, stored: Stored, seen: Seen) -> None:
@@ -268,20 +278,32 @@ class Tree:
             try:
                 self.execute(_INSERT[width], values)
             except apsw.ConstraintError:
-                self._count_first(groups, at)
+                self._note_first(groups, at)
                 return list(_drop_first(groups, at))
             at += width
-        self._count_first(groups, at)
+        self._note_first(groups, at)
         return []
 
-    def _count_first(self, groups: list[tuple[Directory, Seen, Sequence[FsRow]]], count: int) -> None:
-        """Count the first `count` rows of the groups as inserted."""
+    def _note_first(self, groups: list[tuple[Directory, Seen, Sequence[FsRow]]], count: int) -> None:
+        """Note the first `count` rows of the groups as inserted."""
         for directory, _, rows in groups:
             inserted = rows if len(rows) <= count else rows[:count]
             if not inserted:
                 return
             self.totals.add(directory.id, files=len(inserted), size=sum([row.size for row in inserted]))
+            self.changes.list(directory.id)
             count -= len(inserted)
+
+
+def _shows(stored: Stored, row: FsRow, flags: int) -> bool:
+    """Tell whether readers see a difference between what is stored and a row that replaces it."""
+    return (
+        stored.size, stored.mtime_ns, stored.ctime_ns, stored.mode, stored.uid, stored.gid, stored.inode,
+        stored.nlink, stored.target, stored.flags & ~REALTIME,
+    ) != (
+        row.size, row.mtime_ns, row.ctime_ns, row.mode, row.uid, row.gid, row.inode, row.nlink, row.target,
+        flags & ~REALTIME,
+    )
 
 
 def _pick_width(left: int) -> int:

@@ -119,7 +119,16 @@ class View:
 
     async def submit(self, work: Work[T], *, priority: int = 0) -> T:
         """Have the writing thread do something, and wait for the commit."""
-        return await asyncio.wrap_future(self.store.submit(work, priority=priority))
+        try:
+            return await asyncio.wrap_future(self.store.submit(work, priority=priority))
+        finally:
+            self.notify()
+
+    async def wait_newer(self, seq: int, *, wait_s: float, is_over: Callable[[], bool]) -> None:
+        """Wait up to `wait_s` for a change behind this one, or until `is_over` says that nobody waits any more."""
+        until = self.clock() + wait_s
+        while self.store.get_newest_change() == seq and not is_over() and (left := until - self.clock()) > 0:
+            await self.wait_changed(left)
 
     # -- sessions -----------------------------------------------------------------------------
 

@@ -14,13 +14,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from fustor_core.drivers import Role
-from fustor_fusion.context import Context, answer
+from fustor_fusion.changes import Token, parse_token, read_changes, read_token
+from fustor_fusion.context import Context, answer, parse_wait
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.export import export, read_metadata
 from fustor_fusion.jobs import describe
 from fustor_fusion.paths import BadPath, decode_raw, normalise_text, split_path, to_text
 from fustor_fusion.queries import (
     Page,
+    find_directory,
     find_node,
     find_page,
     read_stats,
@@ -34,6 +36,8 @@ from fustor_fusion.view import View
 
 _MAX_SYNC_S = 600.0
 _MAX_PATTERN = 1_000
+_USUAL_CHANGES, _MAX_CHANGES = 1_000, 10_000
+_TOKEN = "X-Fustor-Token"
 _NOT_FOUND = "路径未找到或尚未同步"  # the public protocol's own words
 _TRUE, _FALSE = frozenset(("1", "true", "on", "yes")), frozenset(("0", "false", "off", "no", ""))
 
@@ -52,7 +56,9 @@ class LeasedStream:
     def __init__(self, readers: Readers, query: Query) -> None:
         self._lease = contextlib.ExitStack()
         try:
-            self._pieces = query(self._lease.enter_context(readers.lease()))
+            db = self._lease.enter_context(readers.lease())
+            self.token = str(read_token(db))
+            self._pieces = query(db)
             self._first: bytes | None = next(self._pieces, b"")
         except BaseException:
             self._lease.close()
@@ -89,6 +95,7 @@ class ViewRoutes:
             Route("/{view_id}/metadata", self.get_metadata, methods=["GET"]),
             Route("/{view_id}/suspect-list", self.get_suspects, methods=["GET"]),
             Route("/{view_id}/du", self.get_usage, methods=["GET"]),
+            Route("/{view_id}/changes", self.get_changes, methods=["GET"]),
             Route("/{view_id}/export", self.export, methods=["GET"]),
             Route("/{view_id}/sessions", self.get_sessions, methods=["GET"]),
             Route("/{view_id}/jobs", self.get_jobs, methods=["GET"]),
@@ -105,23 +112,21 @@ class ViewRoutes:
         text = request.query_params.get("sync")
         if text is not None:
             await view.sync(_parse_sync(text))
-        reason = view.explain()
-        headers = {"X-Fustor-Current": "true" if reason is None else "false"}
-        if reason is not None:
-            headers["X-Fustor-Not-Current-Because"] = "".join(c if 31 < ord(c) < 127 else "?" for c in reason)
-        return view, headers
+        return view, _describe_state(view)
 
     async def _stream(self, view: View, query: Query, headers: dict[str, str], media_type: str) -> Response:
         stream = await self._read(view, lambda: LeasedStream(view.readers, query))
+        headers[_TOKEN] = stream.token
         return StreamingResponse(stream, headers=headers, media_type=media_type)
 
-    async def _ask(self, view: View, query: Callable[[apsw.Connection], T]) -> T:
-        """Run a query with a short answer."""
-        def ask() -> T:
+    async def _ask(self, view: View, query: Callable[[apsw.Connection], T], headers: dict[str, str]) -> T:
+        """Run a query with a short answer; the headers get the token of what it saw."""
+        def ask() -> tuple[T, str]:
             with view.readers.lease() as db:
-                return query(db)
+                return query(db), str(read_token(db))
 
-        return await self._read(view, ask)
+        result, headers[_TOKEN] = await self._read(view, ask)
+        return result
 
     async def _read(self, view: View, read: Callable[[], T]) -> T:
         """Read on a thread of its own; raises StoreUnavailable when the database cannot be read."""
@@ -180,15 +185,38 @@ class ViewRoutes:
         return await self._stream(view, lambda db: search(db, pattern, limit=limit), headers, "application/json")
 
     async def export(self, request: Request) -> Response:
-        """Answer with the whole view."""
+        """Answer with all that is known of everything below a path."""
+        names = _parse_path(request)
         view, headers = await self._enter(request)
-        return await self._stream(view, export, headers, "application/x-ndjson")
+
+        def query(db: apsw.Connection) -> Iterator[bytes]:
+            directory = find_directory(db, names)
+            if directory is None:
+                raise RequestRefused(404, _NOT_FOUND)
+            return export(db, names, directory)
+
+        return await self._stream(view, query, headers, "application/x-ndjson")
+
+    async def get_changes(self, request: Request) -> Response:
+        """Answer with what changed since a token, as soon as there is something or the wait is over."""
+        since = _parse_since(request)
+        wait_s = parse_wait(request.query_params.get("wait", "0"))
+        limit = min(_parse_number(request, "limit", least=1) or _USUAL_CHANGES, _MAX_CHANGES)
+        view, headers = await self._enter(request)
+        if since is not None and since.generation == view.store.generation:
+            await view.wait_newer(since.seq, wait_s=wait_s, is_over=self._context.stopping.is_set)
+            headers = _describe_state(view)
+        page = await self._ask(view, lambda db: read_changes(db, since or read_token(db), limit=limit), headers)
+        if page is None:
+            raise RequestRefused(410, f"the changes since {since} are not known any more; read export, "
+                                      f"and go on with the token in its header {_TOKEN}")
+        return answer(page, headers=headers | {_TOKEN: page.token})
 
     async def get_metadata(self, request: Request) -> Response:
         """Answer with all that is known of one node."""
         names = _parse_path(request)
         view, headers = await self._enter(request)
-        row = await self._ask(view, lambda db: read_metadata(db, names))
+        row = await self._ask(view, lambda db: read_metadata(db, names), headers)
         if row is None:
             raise RequestRefused(404, _NOT_FOUND)
         return answer(row, headers=headers)
@@ -196,13 +224,13 @@ class ViewRoutes:
     async def get_suspects(self, request: Request) -> Response:
         """Answer with the files that may still be written."""
         view, headers = await self._enter(request)
-        return answer(await self._ask(view, read_suspects), headers=headers)
+        return answer(await self._ask(view, read_suspects, headers), headers=headers)
 
     async def get_usage(self, request: Request) -> Response:
         """Answer with how much there is at a path, all below it included."""
         names = _parse_path(request)
         view, headers = await self._enter(request)
-        usage = await self._ask(view, lambda db: read_usage(db, names))
+        usage = await self._ask(view, lambda db: read_usage(db, names), headers)
         if usage is None:
             raise RequestRefused(404, _NOT_FOUND)
         return answer(usage, headers=headers)
@@ -210,7 +238,7 @@ class ViewRoutes:
     async def get_stats(self, request: Request) -> Response:
         """Answer with numbers of the view."""
         view, headers = await self._enter(request)
-        found = await self._ask(view, read_stats)
+        found = await self._ask(view, read_stats, headers)
         sums = found.sums
         reason = view.explain()
         stats = {
@@ -265,6 +293,25 @@ def _parse_path(request: Request) -> list[bytes]:
         return split_path(normalise_text(text))
     except BadPath as err:
         raise RequestRefused(422, str(err)) from err
+
+
+def _describe_state(view: View) -> dict[str, str]:
+    """Make the headers that say how current an answer is."""
+    reason = view.explain()
+    if reason is None:
+        return {"X-Fustor-Current": "true"}
+    text = "".join(c if 31 < ord(c) < 127 else "?" for c in reason)
+    return {"X-Fustor-Current": "false", "X-Fustor-Not-Current-Because": text}
+
+
+def _parse_since(request: Request) -> Token | None:
+    text = request.query_params.get("since")
+    if text is None:
+        return None
+    token = parse_token(text)
+    if token is None:
+        raise RequestRefused(422, f"since={text!r:.100} is no token; leave it out to get the present one")
+    return token
 
 
 def _parse_flag(request: Request, name: str, *, default: bool) -> bool:
