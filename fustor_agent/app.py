@@ -141,12 +141,18 @@ class _App:
             case "restart":
                 for name in names:
                     self._supervisor.restart(name)
-            case "snapshot" | "audit":
-                self._supervisor.command(source, request.action, "", lambda reply: self._pass_on(request, reply))
+            case "snapshot":
+                self._command(source, "snapshot", "", request)
+                return None
+            case "audit" | "incremental-audit":
+                self._command(source, "audit", "full" if request.action == "audit" else "incremental", request)
                 return None
             case _:
                 return RequestResult(f'there is no action "{request.action}"', ok=False)
         return RequestResult(f"{request.action} of {pipe} is under way")
+
+    def _command(self, worker: str, action: str, target: str, request: Request) -> None:
+        self._supervisor.command(worker, action, target, lambda reply: self._pass_on(request, reply))
 
     def _pass_on(self, request: Request, reply: Reply) -> None:
         self._supervisor.answer(request, RequestResult(reply.result, ok=reply.ok))

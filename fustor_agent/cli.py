@@ -90,6 +90,12 @@ def build_parser() -> argparse.ArgumentParser:
     pipe = commands.add_parser("pipe", help="start, stop or restart a pipe, or ask it for a snapshot or an audit")
     pipe.add_argument("action", choices=("start", "stop", "restart", "snapshot", "audit"))
     pipe.add_argument("pipe", metavar="PIPE", help="its id")
+    pipe.add_argument(
+        "--kind",
+        choices=("full", "incremental"),
+        default="full",
+        help="of the audit: look at everything (default), or list only the directories that have changed",
+    )
 
     validate = commands.add_parser("validate", help="check the configuration")
     validate.add_argument("--probe", action="store_true", help="also read the sources and ask the receivers")

@@ -28,6 +28,7 @@ Entry = TypeVar("Entry", bound=msgspec.Struct)
 Listening = TypeVar("Listening", "ConsoleConfig", "FusionConfig")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=_HIGHEST_PORT)]
+Interval = Annotated[float, msgspec.Meta(ge=0)]
 
 
 def format_url(host: str, port: int) -> str:
@@ -110,12 +111,19 @@ class PipeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         source_id: A source of this file.
         sender_id: A sender of this file.
         enabled: Whether it runs.
+        audit_interval_s: Seconds from the end of a snapshot or an audit to the next incremental audit, which finds
+            what was made, removed or renamed where no event could come from; 0 is never.
+            What a receiver asks for goes before it.
+        full_audit_interval_s: Seconds from the end of a snapshot or a full audit to the next full audit, which also
+            finds what was written in place; 0 is never.
     """
 
     id: str
     source_id: str
     sender_id: str
     enabled: bool = True
+    audit_interval_s: Interval = 600.0
+    full_audit_interval_s: Interval = 86_400.0
 
 
 class _FileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -75,10 +75,12 @@ class SessionNews(msgspec.Struct, frozen=True, array_like=True, tag="session"):
     Args:
         id: Names the session; a new name means that the receiver may hold nothing.
         role: What the source owes: a leader a snapshot, a follower only changes.
+        audit_interval_s: As the receiver wishes; None keeps the configured value, 0 is never.
     """
 
     id: str
     role: Role
+    audit_interval_s: float | None = None
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, tag="ack"):

@@ -80,7 +80,13 @@ def make_plan(config: Config, paths: Paths, identity: Identity) -> Plan:
 
 def _plan_source(config: Config, pipe: PipeConfig, paths: Paths, identity: Identity) -> WorkerSpec:
     entry = config.get_source(pipe)
-    settings = source.SourceSettings(pipe_id=pipe.id, type=entry.type, config=entry.config)
+    settings = source.SourceSettings(
+        pipe_id=pipe.id,
+        type=entry.type,
+        config=entry.config,
+        audit_interval_s=pipe.audit_interval_s,
+        full_audit_interval_s=pipe.full_audit_interval_s,
+    )
     context = functools.partial(SourceContext, pipe_id=pipe.id, state_dir=paths.state_dir / "sources" / pipe.id)
 
     def main(runtime: Any) -> None:

@@ -18,6 +18,31 @@ class SnapshotReport(msgspec.Struct, frozen=True):
     finished_at: str | None = None
 
 
+class AuditReport(msgspec.Struct, frozen=True):
+    """
+    The last or running audit of a source worker.
+
+    Args:
+        state: `none`, `running`, `done` (all was looked at, and accepted by the receiver) or `incomplete`.
+        kind: `incremental` or `full`; "" before the first.
+        directories_listed: Directories that were listed completely.
+        directories_skipped: Directories that had not changed since their last listing.
+        directories_unreadable: Directories that could not be listed, or moved meanwhile.
+        rows: Rows sent.
+        started_at: UTC, ISO 8601; None before the first.
+        finished_at: When it was over, UTC, ISO 8601; None before.
+    """
+
+    state: str = "none"
+    kind: str = ""
+    directories_listed: int = 0
+    directories_skipped: int = 0
+    directories_unreadable: int = 0
+    rows: int = 0
+    started_at: str | None = None
+    finished_at: str | None = None
+
+
 class SourceReport(msgspec.Struct, frozen=True, tag="source"):
     """
     A source worker's view of its pipe.
@@ -33,6 +58,7 @@ class SourceReport(msgspec.Struct, frozen=True, tag="source"):
         not_current_because: Why the source does not cover everything; None when it does.
         snapshot: The last or running snapshot.
         refused: Rows that the receiver refused for good since the last accepted snapshot began.
+        audit: The last or running audit.
         skipped: Unreadable places (at most the first hundred) and why.
         details: Further numbers, for people.
     """
@@ -47,6 +73,7 @@ class SourceReport(msgspec.Struct, frozen=True, tag="source"):
     not_current_because: str | None = "starting"
     snapshot: SnapshotReport = SnapshotReport()
     refused: int = 0
+    audit: AuditReport = AuditReport()
     skipped: dict[str, str] = {}
     details: dict[str, int] = {}
 

@@ -16,7 +16,6 @@ from fustor_agent.reports import FusionReport, PusherReport, SnapshotReport, Sou
 from fustor_agent.statusmodel import (
     AgentInfo,
     AgentStatus,
-    AuditInfo,
     Counters,
     LastExit,
     PipeInfo,
@@ -129,7 +128,7 @@ def _describe_pipe(config: Config, pipe: PipeConfig, workers: Mapping[str, "Work
         counters=counters,
         lag_s=source.lag_s,
         snapshot=source.snapshot,
-        audit=AuditInfo(state="running" if runs and source.phase == "audit" else "idle"),
+        audit=source.audit,
         enabled=pipe.enabled,
         source_uri=_find_uri(config, pipe),
         totals=_find_totals(config, pipe, workers),

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from fustor_agent.reports import SnapshotReport
+from fustor_agent.reports import AuditReport, SnapshotReport
 
 
 class LastExit(msgspec.Struct, frozen=True):
@@ -71,12 +71,6 @@ class Counters(msgspec.Struct, frozen=True):
     lost: int = 0
 
 
-class AuditInfo(msgspec.Struct, frozen=True):
-    """The audit of a pipe: `idle` or `running`."""
-
-    state: str = "idle"
-
-
 class Totals(msgspec.Struct, frozen=True):
     """What the embedded Fusion's view holds."""
 
@@ -103,7 +97,7 @@ class PipeInfo(msgspec.Struct, frozen=True):
         counters: Counts.
         lag_s: Age of the oldest change that is not acknowledged.
         snapshot: The last or running snapshot.
-        audit: The audit.
+        audit: The last or running audit.
         enabled: Whether the configuration wants it to run.
         source_uri: What is watched, if the source says so by a `uri`.
         totals: What the view holds, when it is in the embedded Fusion.
@@ -124,7 +118,7 @@ class PipeInfo(msgspec.Struct, frozen=True):
     counters: Counters
     lag_s: float
     snapshot: SnapshotReport
-    audit: AuditInfo
+    audit: AuditReport
     enabled: bool = True
     source_uri: str | None = None
     totals: Totals | None = None

@@ -25,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
         if holder is None:
             raise NotRunning("the agent is not running")
     path = f"/api/pipes/{quote(args.pipe, safe='')}/{args.action}"
+    if args.action == "audit":
+        path += f"?kind={args.kind}"
     print(_post(_find_console(paths), path, read_secret(paths.token)))
     return ExitCode.DONE
 

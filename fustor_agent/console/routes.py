@@ -19,6 +19,8 @@ from fustor_agent.console.guard import Guard
 from fustor_agent.statusmodel import AgentStatus, encode
 
 PIPE_ACTIONS: Final = ("start", "stop", "restart", "snapshot", "audit")
+AUDIT_ACTIONS: Final = {"full": "audit", "incremental": "incremental-audit"}
+"""What the agent is asked for, by the kind of the audit."""
 RELOAD: Final = "reload"
 _ASSETS: Final = Path(__file__).with_name("assets")
 _PAGES: Final = {
@@ -115,7 +117,7 @@ class _Console:
         known = [one.id for one in self._get_status().pipes]
         if pipe not in known:
             raise HTTPException(404, f'there is no pipe "{pipe}"; use one of: {", ".join(known) or "none"}')
-        return await self._forward(action, pipe)
+        return await self._forward(_name_audit(request) if action == "audit" else action, pipe)
 
     async def reload(self, request: Request) -> Response:
         self._authorise(request)
@@ -141,6 +143,13 @@ class _Console:
         except ActionTimedOut as err:
             raise HTTPException(504, str(err)) from err
         return JSONResponse({"ok": answer.ok, "detail": answer.result}, 200 if answer.ok else 409)
+
+
+def _name_audit(request: Request) -> str:
+    kind = request.query_params.get("kind", "full")
+    if kind not in AUDIT_ACTIONS:
+        raise HTTPException(400, f'there is no audit of kind "{kind}"; use one of: {", ".join(AUDIT_ACTIONS)}')
+    return AUDIT_ACTIONS[kind]
 
 
 def _make_page(name: str, media_type: str) -> Callable[[Request], Response]:

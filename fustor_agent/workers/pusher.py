@@ -155,7 +155,7 @@ class PusherWorker:
             self._changed.notify_all()
             self._tell(link.PusherHello(epoch))
             if self._session is not None:
-                self._tell(link.SessionNews(self._session.id, self._session.role))
+                self._tell(_make_news(self._session))
         read = functools.partial(self._read_link, epoch, channel)
         threading.Thread(target=self._guard, args=(read,), name="link-reader", daemon=True).start()
 
@@ -237,7 +237,7 @@ class PusherWorker:
         with self._changed:
             self._session = session
             self._error = None
-            self._tell(link.SessionNews(session.id, session.role))
+            self._tell(_make_news(session))
             if is_new:
                 # What was meant for another session is looked at anew; the source sends a snapshot.
                 while self._queue:
@@ -382,7 +382,7 @@ class PusherWorker:
                 _log.info("role changed role=%s", role.value)
                 self._session = updated = msgspec.structs.replace(session, role=role)
                 self._file.save(updated)
-                self._tell(link.SessionNews(updated.id, updated.role))
+                self._tell(_make_news(updated))
             self._changed.notify_all()
 
     def _poll_all(self) -> None:
@@ -476,3 +476,7 @@ class PusherWorker:
             owed = bool(self._queue) and session is not None
         phase = report.role or "connecting"
         self._runtime.report(counters, phase=phase, detail=msgspec.msgpack.encode(report), owed=owed)
+
+
+def _make_news(session: Session) -> link.SessionNews:
+    return link.SessionNews(session.id, session.role, session.audit_interval_s)

@@ -7,6 +7,7 @@ never waits for writing. What was sent and not acknowledged is remembered as pos
 not as bytes: when a link dies, the driver looks at the places again.
 """
 
+import enum
 import logging
 import threading
 import time
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fustor_agent import link
+from fustor_agent.audits import Audits
 from fustor_agent.lane import Lane
 from fustor_agent.reports import SnapshotReport, SourceReport
 from fustor_agent.timestamps import format_now
 from fustor_core.drivers import (
+    AUDIT_KINDS,
     Barrier,
     Command,
     Item,
@@ -33,7 +36,7 @@ from fustor_core.drivers import (
     Sync,
 )
 from fustor_core.errors import ConfigError, FustorError, Unavailable
-from fustor_event_model import EventBase, MessageSource, SnapshotEnd, encode_items
+from fustor_event_model import AuditEnd, EventBase, MessageSource, SnapshotEnd, encode_items
 from fustor_supervisor.channel import Channel
 from fustor_supervisor.errors import LinkClosed
 
@@ -57,11 +60,15 @@ class SourceSettings(msgspec.Struct, frozen=True):
         pipe_id: The pipe.
         type: The driver.
         config: The driver's part of the configuration, as read.
+        audit_interval_s: Between automatic incremental audits; 0 is never.
+        full_audit_interval_s: Between automatic full audits; 0 is never.
     """
 
     pipe_id: str
     type: str
     config: dict[str, Any]
+    audit_interval_s: float = 0.0
+    full_audit_interval_s: float = 0.0
 
 
 class Attached(msgspec.Struct, frozen=True):
@@ -69,6 +76,14 @@ class Attached(msgspec.Struct, frozen=True):
 
     epoch: int
     channel: Channel
+
+
+class Pumped(enum.Enum):
+    """What became of one round of a walk."""
+
+    SENT = "sent"
+    NOTHING = "nothing"  # at this moment: the driver's `wait` knows when there is more
+    ENDED = "ended"
 
 
 class FromLink(msgspec.Struct, frozen=True):
@@ -99,7 +114,8 @@ def main(runtime: "Runtime", settings: SourceSettings, context: SourceContext) -
         runtime.fail(f'pipe "{settings.pipe_id}": {err}', permanent=True)
     except FustorError as err:
         runtime.fail(f'pipe "{settings.pipe_id}": {err}', permanent=False)
-    worker = SourceWorker(runtime, driver)
+    audits = Audits(incremental_s=settings.audit_interval_s, full_s=settings.full_audit_interval_s)
+    worker = SourceWorker(runtime, driver, audits)
     runtime.on_attach = worker.attach
     runtime.on_command = worker.order
     runtime.on_stop(driver.wake)
@@ -115,12 +131,16 @@ class SourceWorker:
     Args:
         runtime: For reports, orders and the request to stop.
         driver: Called from the pump's thread only, `wake` apart.
+        audits: When which audit is due.
         now: Monotonic seconds.
     """
 
-    def __init__(self, runtime: "Runtime", driver: SourceDriver, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, runtime: "Runtime", driver: SourceDriver, audits: Audits, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._runtime = runtime
         self._driver = driver
+        self._audits = audits
         self._now = now
         self._inbox: deque[Attached | FromLink | Order] = deque()
         self._newest: Channel | None = None
@@ -178,7 +198,10 @@ class SourceWorker:
         if self._is_report_stale:
             return _REPORT_EVERY_S
         waits_for_acks = any(lane.unacknowledged for lane in self._lanes.values())
-        return _WAITING_S if waits_for_acks or self._channel is None else _IDLE_S
+        if waits_for_acks or self._channel is None:
+            return _WAITING_S
+        due_s = self._audits.get_due_s()
+        return _IDLE_S if due_s is None else min(_IDLE_S, max(0.0, due_s - self._now()))
 
     def _drain(self) -> None:
         """Deliver what was read, within half of the grace time; what stays behind is looked at again next time."""
@@ -198,6 +221,8 @@ class SourceWorker:
         while self._inbox:
             self._take(self._inbox.popleft())
             moved = True
+        if self._audit is None and not self._lanes[MessageSource.AUDIT].unacknowledged:
+            self._audits.settle(self._now())
         if self._channel is None or self._session is None:
             return moved
         self._realtime_was_busy = self._pump_messages()
@@ -206,21 +231,22 @@ class SourceWorker:
         return moved if self._runtime.stop_requested.is_set() else self._pump_walks() or moved
 
     def _pump_walks(self) -> bool:
-        moved = False
+        done: list[Pumped] = []
         if self._scans and self._lanes[MessageSource.ON_DEMAND].is_open:
-            moved = True
-            if not self._pump(MessageSource.ON_DEMAND, self._scans[0], _BATCH_ROWS):
+            done.append(self._pump(MessageSource.ON_DEMAND, self._scans[0], _BATCH_ROWS))
+            if done[-1] is Pumped.ENDED:
                 self._scans.popleft()
         rows = _SHARED_BATCH_ROWS if self._realtime_was_busy else _BATCH_ROWS
         if self._snapshot is not None and self._lanes[MessageSource.SNAPSHOT].is_open:
-            moved = True
-            if not self._pump(MessageSource.SNAPSHOT, self._snapshot, rows):
+            done.append(self._pump(MessageSource.SNAPSHOT, self._snapshot, rows))
+            if done[-1] is Pumped.ENDED:
                 self._snapshot = None
+        self._start_due_audit()
         if self._audit is not None and self._lanes[MessageSource.AUDIT].is_open:
-            moved = True
-            if not self._pump(MessageSource.AUDIT, self._audit, rows):
+            done.append(self._pump(MessageSource.AUDIT, self._audit, rows))
+            if done[-1] is Pumped.ENDED:
                 self._audit = None
-        return moved
+        return any(each is not Pumped.NOTHING for each in done)
 
     def _pump_messages(self) -> bool:
         lane = MessageSource.REALTIME
@@ -247,8 +273,8 @@ class SourceWorker:
         self._send_batch(lane, batch, rows)
         return moved
 
-    def _pump(self, lane: MessageSource, items: Iterator[Item | None], max_rows: int) -> bool:
-        """Send one batch on a lane that is open; returns False when the iterator has ended."""
+    def _pump(self, lane: MessageSource, items: Iterator[Item | None], max_rows: int) -> Pumped:
+        """Send one batch on a lane that is open, if there is something to send."""
         batch: list[Item] = []
         rows = 0
         for item in items:
@@ -260,9 +286,9 @@ class SourceWorker:
                 break
         else:
             self._send_batch(lane, batch, rows)
-            return False
+            return Pumped.ENDED
         self._send_batch(lane, batch, rows)
-        return True
+        return Pumped.SENT if batch else Pumped.NOTHING
 
     def _send_batch(self, lane: MessageSource, batch: list[Item], rows: int) -> None:
         if not batch:
@@ -271,6 +297,8 @@ class SourceWorker:
         for item in batch:
             if isinstance(item, SnapshotEnd):
                 self._snapshot_end = item
+            elif isinstance(item, AuditEnd):
+                self._audits.end(complete=item.complete)
         seq = self._lanes[lane].send(positions, rows)
         items = msgspec.Raw(encode_items(batch))
         self._sent += rows
@@ -305,6 +333,8 @@ class SourceWorker:
         self._epoch = epoch
         self._channel = channel
         self._session = None
+        if self._lanes[MessageSource.AUDIT].unacknowledged:
+            self._audits.lose_end()
         for lane in self._lanes.values():
             for position in lane.reset():
                 self._driver.recover(position)
@@ -334,6 +364,8 @@ class SourceWorker:
                         self._acknowledge(position)
             case link.LookAgain(epoch=epoch, lane=lane, seq=seq):
                 if epoch == self._epoch:
+                    if lane is MessageSource.AUDIT:
+                        self._audits.lose_end()
                     for position in self._lanes[lane].take_one(seq):
                         self._driver.recover(position)
             case link.Do(command=command):
@@ -349,6 +381,7 @@ class SourceWorker:
             if self._snapshot_end.complete:
                 # It looked at every place again: what was refused before it began is settled, one way or the other.
                 state, self._refused = "done", self._refused_since_start
+            self._audits.accept_snapshot(self._now())
             self._snapshot_end = None
             self._snapshot_report = msgspec.structs.replace(
                 self._snapshot_report, state=state, finished_at=format_now()
@@ -356,16 +389,18 @@ class SourceWorker:
             _log.info("snapshot accepted rows=%d", self._snapshot_report.rows)
 
     def _take_role(self, news: link.SessionNews) -> None:
+        self._audits.wish(news.audit_interval_s)
         if news.role is Role.LEADER:
             if news.id != self._snapshot_session:
                 self._snapshot_session = news.id
+                self._cut_audit_off()
                 self._start_snapshot()
             self._is_following = False
         elif not self._is_following:
             self._is_following = True
             self._snapshot_session = ""
             self._snapshot = None
-            self._audit = None
+            self._cut_audit_off()
             self._snapshot_report = SnapshotReport()
             self._refused = self._refused_since_start = 0  # a follower looks at every place again
             self._driver.follow()
@@ -390,17 +425,36 @@ class SourceWorker:
                 if self._session is not None and self._session.role is Role.LEADER:
                     self._start_snapshot()
             case StartAudit(kind=kind):
-                self._start_audit(kind)
+                problem = self._start_audit(kind)
+                if problem is not None:
+                    _log.warning("audit not started kind=%s reason=%s", kind, problem)
 
     def _start_audit(self, kind: str) -> str | None:
         """Start an audit; returns why it cannot be."""
+        if kind not in AUDIT_KINDS:
+            return f'there is no audit of kind "{kind}"; use one of: {", ".join(AUDIT_KINDS)}'
         if self._session is None or self._session.role is not Role.LEADER:
             return "only a leader audits"
+        if self._audit is not None or self._lanes[MessageSource.AUDIT].unacknowledged:
+            return "an audit is running already; wait until it has ended"
         try:
             self._audit = self._driver.get_audit_iterator(kind)
         except NotImplementedError as err:
             return str(err)
+        self._audits.begin(kind)
+        _log.info("audit started kind=%s", kind)
         return None
+
+    def _start_due_audit(self) -> None:
+        if self._snapshot is not None or self._audit is not None or self._lanes[MessageSource.AUDIT].unacknowledged:
+            return
+        kind = self._audits.find_due(self._now())
+        if kind is not None and self._start_audit(kind) is not None:
+            self._audits.cut_off()  # it can never be: nothing is due before the next session
+
+    def _cut_audit_off(self) -> None:
+        self._audit = None
+        self._audits.cut_off()
 
     def _obey(self, order: "Order") -> None:
         problem: str | None = None
@@ -445,6 +499,7 @@ class SourceWorker:
             not_current_because=self._why_not_current(status.not_current_because),
             snapshot=self._snapshot_report,
             refused=self._refused,
+            audit=self._audits.describe(status.audit),
             skipped=dict(status.skipped),
             details=dict(status.details),
         )

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from fustor_agent.progress import ProgressPrinter, format_bytes, format_progress
-from fustor_agent.reports import SnapshotReport
-from fustor_agent.statusmodel import AgentInfo, AgentStatus, AuditInfo, Counters, PipeInfo, Totals
+from fustor_agent.reports import AuditReport, SnapshotReport
+from fustor_agent.statusmodel import AgentInfo, AgentStatus, Counters, PipeInfo, Totals
 
 PIPE = PipeInfo(
     id="watch",
@@ -23,7 +23,7 @@ PIPE = PipeInfo(
     counters=Counters(),
     lag_s=0.0,
     snapshot=SnapshotReport(),
-    audit=AuditInfo(),
+    audit=AuditReport(),
     totals=Totals(files=3, directories=1, bytes=1500),
 )
 

@@ -1,8 +1,7 @@
-from fustor_agent.reports import SnapshotReport
+from fustor_agent.reports import AuditReport, SnapshotReport
 from fustor_agent.statusmodel import (
     AgentInfo,
     AgentStatus,
-    AuditInfo,
     Counters,
     PipeInfo,
     Totals,
@@ -25,7 +24,7 @@ PIPE = PipeInfo(
     counters=Counters(acknowledged=1234),
     lag_s=0.0,
     snapshot=SnapshotReport(state="running", rows=5),
-    audit=AuditInfo(),
+    audit=AuditReport(),
     totals=Totals(files=3, directories=1, bytes=1500),
 )
 WORKER = WorkerInfo("watch.source", "source", "watch", 43, "running", 0, 60.0, 9_000_000, 1.25)

@@ -42,18 +42,23 @@ class Pump:
         self.items: list[Any] = []
         self.messages = source.get_message_iterator()
         self.snapshot: Generator[Any, None, None] | None = None
+        self._audit: Iterator[Any] | None = None
         self.barriers: list[str] = []
         self._listings: list[Generator[Any, None, None]] = []
 
     def close(self) -> None:
         """Close the source, and before it what was begun and not taken to its end."""
-        for each in (self.messages, self.snapshot, *self._listings):
+        for each in (self.messages, self.snapshot, self._audit, *self._listings):
             if each is not None:
                 each.close()
         self.source.close()
 
     def start_snapshot(self) -> None:
         self.snapshot = self.source.get_snapshot_iterator()
+
+    def start_audit(self, kind: str) -> None:
+        """Begin an audit, in the place of one that may be running."""
+        self._audit = self.source.get_audit_iterator(kind)
 
     def finish_snapshot(self) -> None:
         while self.snapshot is not None:
@@ -72,6 +77,15 @@ class Pump:
                 if self.snapshot is None or not self.step_snapshot():
                     break
                 moved = True
+        if self._audit is not None:
+            for _ in range(10 if rng is None else rng.randrange(1, 4)):
+                item = next(self._audit, self)
+                if item is self:
+                    self._audit = None
+                if item is self or item is None:
+                    break
+                moved = True
+                self.take(item)
         return moved
 
     def step_snapshot(self) -> bool:
@@ -100,6 +114,17 @@ class Pump:
         self.sync("begin")
         self.items.clear()
 
+    def audit(self, kind: str) -> list[Any]:
+        """Run an audit to its end, with what it makes the source look at; returns what it said itself."""
+        said: list[Any] = []
+        for item in self.source.get_audit_iterator(kind):
+            if item is None:
+                self.source.wait(1.0)
+            else:
+                said.append(item)
+                self.take(item)
+        return said
+
     def sync(self, token: str = "t") -> None:
         self.source.barrier(token)
         self.wait_for_barrier(token)
@@ -109,6 +134,10 @@ class Pump:
             if not self.step():
                 self.source.wait(1.0)
         self.barriers.remove(token)
+
+    def trust_all_times(self) -> None:
+        """Put the source's clock ahead of the file system's, so that every directory seems to be old."""
+        self.source._looker._wall_ns = lambda: time.time_ns() + 3600 * 10**9
 
     # -- step by step ------------------------------------------------------------------------
 
@@ -165,6 +194,35 @@ class Pump:
     def assert_exact(self, context: object = "", **how: Any) -> None:
         found = self.differences(**how)
         assert not found, f"{context}\n" + "\n".join(found)
+
+
+class Blindfold:
+    """
+    Changes a tree where no event can come from, at times that tell.
+
+    Args:
+        pump: Of a source with a still reader.
+        outside: A directory on the same file system, for asking what time it is there.
+    """
+
+    def __init__(self, pump: Pump, outside: Path) -> None:
+        self.pump = pump
+        self._probe = outside / "what time is it"
+        pump.trust_all_times()
+
+    def __enter__(self) -> None:
+        self._wait_for_tick()  # what happens now has other times than what was listed before
+
+    def __exit__(self, *_: object) -> None:
+        self._wait_for_tick()
+        self.pump.read()  # and nobody hears of it
+
+    def _wait_for_tick(self) -> None:
+        self._probe.touch()
+        first = self._probe.stat().st_ctime_ns
+        while self._probe.stat().st_ctime_ns == first:
+            self._probe.touch()
+        self._probe.unlink()
 
 
 class UnlinkedTree(RandomTree):
@@ -239,6 +297,18 @@ def start_still(start_pump: Callable[..., Pump], monkeypatch: pytest.MonkeyPatch
     """Like `start_pump`, but nothing is read unless the test reads."""
     monkeypatch.setattr("fustor_source_fs.driver.Reader", StillReader)
     return start_pump
+
+
+@pytest.fixture
+def make_blindfold(outside: Path) -> Callable[[Pump], Blindfold]:
+    """Make what keeps a source with a still reader from seeing anything."""
+    return lambda pump: Blindfold(pump, outside)
+
+
+@pytest.fixture
+def blindfold(still: Pump, make_blindfold: Callable[[Pump], Blindfold]) -> Blindfold:
+    """With it, the `still` source sees nothing."""
+    return make_blindfold(still)
 
 
 @pytest.fixture

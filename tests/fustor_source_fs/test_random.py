@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fustor_core.drivers import Barrier
+from oracle import walk
 
 WAYS = {
     "all": {},
@@ -19,6 +20,7 @@ WAYS = {
     "pattern": {"file_pattern": "*.txt"},
     "backlog": {"max_backlog_bytes": 200},
 }
+KINDS = ("incremental", "full")
 LINKED = pytest.mark.parametrize("linked", [False, True], ids=["no hard links", "hard links"])
 
 
@@ -52,6 +54,8 @@ def one_run(tree, pump, operations, seed, way, linked, *, rounds) -> None:
     fill(tree[0])
     rng = random.Random(seed)
     random_tree = operations(tree, seed, linked=linked)
+    if rng.random() < 0.5:
+        pump.trust_all_times()
     pump.start_snapshot()
     follows = False
     for number in range(rounds):
@@ -61,6 +65,8 @@ def one_run(tree, pump, operations, seed, way, linked, *, rounds) -> None:
                 pump.step(rng)
             if rng.random() < 0.05:
                 pump.start_snapshot()
+            if rng.random() < 0.2:
+                pump.start_audit(rng.choice(KINDS))
             if rng.random() < 0.01:
                 follows, pump.snapshot = True, None
                 pump.source.follow()
@@ -107,7 +113,8 @@ class DyingLink:
     def die(self) -> None:
         self.pump.view.apply(self.sent[: self.rng.randrange(len(self.sent) + 1)])
         for item in self.sent:
-            self.pump.source.recover(item.position)
+            if item.position is not None:
+                self.pump.source.recover(item.position)
         self.sent.clear()
 
 
@@ -130,6 +137,8 @@ def lose_links(tree, pump, operations, seed, *, rounds) -> None:
             if rng.random() < 0.05:
                 pump.start_snapshot()
             if rng.random() < 0.2:
+                pump.start_audit(rng.choice(KINDS))
+            if rng.random() < 0.2:
                 link.die()
         pump.source.barrier("t")
         while "t" not in pump.barriers:
@@ -140,6 +149,39 @@ def lose_links(tree, pump, operations, seed, *, rounds) -> None:
         pump.barriers.remove("t")
         link.arrive()
         pump.assert_exact(f"seed {seed}, round {number}: " + "\n".join(random_tree.log[-40:]))
+
+
+@LINKED
+@pytest.mark.parametrize("attempt", range(3))
+def test_audits_find_what_happened_blindly_between_what_was_seen(
+    tree, start_still, make_blindfold, operations, attempt, linked
+):
+    act_blindly(tree, start_still(), make_blindfold, operations, random.randrange(1 << 30), linked, rounds=12)
+
+
+def act_blindly(tree, pump, make_blindfold, operations, seed, linked, *, rounds) -> None:
+    fill(tree[0])
+    rng = random.Random(seed)
+    random_tree = operations(tree, seed, linked=linked)
+    blindfold = make_blindfold(pump)
+    pump.begin()
+    for number in range(rounds):
+        with blindfold:
+            operate(random_tree, rng.randrange(1, 8))
+        for _ in range(rng.randrange(3)):
+            random_tree.step()
+            if rng.random() < 0.5:
+                pump.absorb()
+        context = f"seed {seed}, round {number}: " + "\n".join(random_tree.log[-20:])
+        pump.audit("incremental")
+        pump.sync()
+        found, there = pump.view.get_entries(), walk(bytes(tree[0]))
+        assert {path: each.type for path, each in found.items()} == {
+            path: each.type for path, each in there.items()
+        }, context
+        pump.audit("full")
+        pump.sync()
+        pump.assert_exact(context, linked=linked)
 
 
 def operate(random_tree: Any, count: int) -> None:

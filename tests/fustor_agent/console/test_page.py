@@ -16,11 +16,10 @@ from selenium.webdriver.common.by import By
 
 from fustor_agent.console.board import StatusBoard
 from fustor_agent.console.routes import build_app
-from fustor_agent.reports import SnapshotReport
+from fustor_agent.reports import AuditReport, SnapshotReport
 from fustor_agent.statusmodel import (
     AgentInfo,
     AgentStatus,
-    AuditInfo,
     Counters,
     PipeInfo,
     Totals,
@@ -49,7 +48,7 @@ PIPE = PipeInfo(
     counters=Counters(captured=7),
     lag_s=0.0,
     snapshot=SnapshotReport(state="done"),
-    audit=AuditInfo(),
+    audit=AuditReport(),
     source_uri=f"/data/{EVIL}",
     totals=Totals(files=1234567, directories=12, bytes=1_500_000),
     skipped={f"/{EVIL}": EVIL},

@@ -9,8 +9,8 @@ from asgi import AsgiClient
 from fustor_agent.console import routes
 from fustor_agent.console.board import StatusBoard
 from fustor_agent.console.routes import ActionTimedOut, build_app
-from fustor_agent.reports import SnapshotReport
-from fustor_agent.statusmodel import AgentInfo, AgentStatus, AuditInfo, Counters, PipeInfo, encode
+from fustor_agent.reports import AuditReport, SnapshotReport
+from fustor_agent.statusmodel import AgentInfo, AgentStatus, Counters, PipeInfo, encode
 from fustor_agent.usage import UsageMeter
 
 TOKEN = "the-token"
@@ -29,7 +29,7 @@ PIPE = PipeInfo(
     counters=Counters(),
     lag_s=0.0,
     snapshot=SnapshotReport(),
-    audit=AuditInfo(),
+    audit=AuditReport(),
 )
 
 
@@ -113,6 +113,19 @@ def test_an_action_is_forwarded_with_its_pipe(client: AsgiClient, agent: Agent, 
     answer = client.post(f"/api/pipes/p.one/{action}", headers=AUTHORISED)
     assert (answer.status, answer.json()) == (200, {"ok": True, "detail": "as you wish"})
     assert agent.asked == [(action, "p.one")]
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("full", "audit"), ("incremental", "incremental-audit")])
+def test_an_audit_may_be_of_either_kind(client: AsgiClient, agent: Agent, kind: str, asked: str) -> None:
+    assert client.post(f"/api/pipes/p.one/audit?kind={kind}", headers=AUTHORISED).status == 200
+    assert agent.asked == [(asked, "p.one")]
+
+
+def test_an_audit_of_no_known_kind_is_400_and_says_which_there_are(client: AsgiClient, agent: Agent) -> None:
+    answer = client.post("/api/pipes/p.one/audit?kind=wild", headers=AUTHORISED)
+    assert answer.status == 400
+    assert answer.json()["detail"] == 'there is no audit of kind "wild"; use one of: full, incremental'
+    assert agent.asked == []
 
 
 def test_a_reload_is_forwarded(client: AsgiClient, agent: Agent) -> None:

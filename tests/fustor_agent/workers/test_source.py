@@ -19,9 +19,12 @@ from fake_runtime import FakeRuntime, make_channels
 from fake_source import FakeSource, make_end, make_gone
 
 from fustor_agent import link
+from fustor_agent.audits import Audits
 from fustor_agent.lane import WINDOW_BATCHES
+from fustor_agent.reports import AuditReport
 from fustor_agent.workers.source import FromLink, SourceSettings, SourceWorker, main
 from fustor_core.drivers import (
+    AuditCoverage,
     Barrier,
     Command,
     Role,
@@ -31,7 +34,7 @@ from fustor_core.drivers import (
     StartSnapshot,
     Sync,
 )
-from fustor_event_model import MessageSource, decode_fs_items
+from fustor_event_model import AuditEnd, MessageSource, decode_fs_items
 from fustor_supervisor.channel import Channel, FrameDecoder
 from fustor_supervisor.messages import Command as Order
 from waiting import until
@@ -85,7 +88,7 @@ class Pump:
     def __init__(self) -> None:
         self.runtime = FakeRuntime()
         self.driver = FakeSource(self._go_on)
-        self.worker = SourceWorker(self.runtime, self.driver)  # type: ignore[arg-type]
+        self.worker = SourceWorker(self.runtime, self.driver, Audits())  # type: ignore[arg-type]
         self.ends: list[OtherEnd] = []
         self._steps: Steps = iter(())
 
@@ -308,7 +311,7 @@ def test_a_batch_ends_at_four_thousand_rows_and_at_two_thousand_beside_realtime(
     pump.play(steps())
 
 
-def test_a_long_scan_goes_on_without_waiting_for_anything(pump: Pump) -> None:
+def test_a_walk_that_has_nothing_at_this_moment_is_asked_again_after_a_wait(pump: Pump) -> None:
     pump.driver.scan = [make_gone(b"d", rows=4_000, lane=ON_DEMAND), None, make_gone(b"e", lane=ON_DEMAND)]
 
     def steps() -> Steps:
@@ -316,7 +319,9 @@ def test_a_long_scan_goes_on_without_waiting_for_anything(pump: Pump) -> None:
         yield
         pump.tell(end, link.SessionNews("s", Role.FOLLOWER), link.Do(Scan(b"/x", "job", recursive=False)))
         yield
-        assert [batch.rows for batch in end.hear_batches()] == [4_000, 1]
+        assert [batch.rows for batch in end.hear_batches()] == [4_000]
+        yield
+        assert [batch.rows for batch in end.hear_batches()] == [1]
         assert ("scan", b"/x", False, "job") in pump.driver.told
 
     pump.play(steps())
@@ -569,6 +574,7 @@ def test_a_snapshot_command_is_for_leaders_only(pump: Pump) -> None:
         (Role.LEADER, ("snapshot", ""), ("snapshot started", True), ("snapshot",)),
         (Role.LEADER, ("audit", ""), ("audit started", True), ("audit", "full")),
         (Role.LEADER, ("audit", "incremental"), ("audit started", True), ("audit", "incremental")),
+        (Role.LEADER, ("audit", "wild"), ('there is no audit of kind "wild"; use one of: ', False), None),
         (Role.LEADER, ("rescan", "/a/\udcff"), ("rescan started", True), ("rescan", b"/a/\xff", True)),
         (Role.FOLLOWER, ("rescan", "/a"), ("rescan started", True), ("rescan", b"/a", True)),
         (Role.FOLLOWER, ("snapshot", ""), ("only a leader sends snapshots", False), None),
@@ -615,6 +621,189 @@ def test_a_driver_without_an_audit_says_so(pump: Pump) -> None:
         assert pump.runtime.replies == [(1, "FakeSource has no audit", False)]
 
     pump.play(steps())
+
+
+# -- audits ---------------------------------------------------------------------------------
+
+
+class Timed:
+    """A pump with a clock of its own, whose driver has an audit of three batches."""
+
+    def __init__(self, pump: Pump) -> None:
+        self.pump = pump
+        self.now_s = 0.0
+        audits = Audits(incremental_s=600.0, full_s=3600.0)
+        pump.worker = SourceWorker(pump.runtime, pump.driver, audits, now=lambda: self.now_s)  # type: ignore[arg-type]
+        pump.driver.snapshot = [make_end(b"s")]
+        pump.driver.audit = [make_gone(b"a", lane=AUDIT), make_audit_end(complete=True)]
+
+    def accept(self, end: OtherEnd) -> None:
+        """Acknowledge all that was sent."""
+        for batch in end.hear_batches():
+            self.pump.tell(end, link.Ack(end.epoch, batch.lane, batch.seq))
+
+    def get_report(self) -> AuditReport:
+        return self.pump.worker._audits.describe(AuditCoverage(listed=7))
+
+    def get_told(self) -> list[str]:
+        return self.pump.driver.get_told("audit")
+
+
+@pytest.fixture
+def timed(pump: Pump) -> Timed:
+    return Timed(pump)
+
+
+def make_audit_end(*, complete: bool) -> AuditEnd:
+    return AuditEnd(index=1, message_source=AUDIT, complete=complete)
+
+
+def test_a_leader_audits_by_itself_from_the_snapshot_on_and_a_day_holds_a_full_one(timed: Timed) -> None:
+    def steps() -> Steps:
+        end = timed.pump.lead()
+        yield
+        timed.now_s += 5_000.0
+        yield
+        assert timed.get_told() == [], "the snapshot is not accepted yet"
+        timed.accept(end)
+        yield
+        timed.now_s += 599.0
+        yield
+        assert timed.get_told() == []
+        assert timed.pump.driver.waits[-1] == pytest.approx(1.0), "it wakes up when the next audit is due"
+        for number in range(1, 7):
+            timed.now_s += 1.0 if number == 1 else 600.0
+            yield
+            assert len(timed.get_told()) == number
+            assert timed.get_report().state == "running"
+            timed.accept(end)
+            yield
+            assert timed.get_report().state == "done"
+        assert timed.get_told() == ["incremental"] * 5 + ["full"]
+
+    timed.pump.play(steps())
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"), [(None, ["incremental"]), (0.0, []), (10.0, ["incremental"]), (601.0, [])]
+)
+def test_what_the_receiver_asks_for_goes_before_the_configuration(
+    timed: Timed, wish: float | None, told: list[str]
+) -> None:
+    def steps() -> Steps:
+        end = timed.pump.attach(1)
+        timed.pump.tell(end, link.SessionNews("s", Role.LEADER, wish))
+        yield
+        timed.accept(end)
+        yield
+        timed.now_s += 600.0
+        yield
+        assert timed.get_told() == told
+
+    timed.pump.play(steps())
+
+
+@pytest.mark.parametrize(
+    "news", [link.SessionNews("s", Role.FOLLOWER), link.SessionNews("another", Role.LEADER)], ids=["demotion", "new"]
+)
+def test_another_session_or_role_ends_the_audit_and_its_timer(timed: Timed, news: link.SessionNews) -> None:
+    def steps() -> Steps:
+        end = timed.pump.lead()
+        yield
+        timed.accept(end)
+        yield
+        timed.now_s += 600.0
+        yield
+        assert timed.get_report().state == "running"
+        timed.pump.tell(end, news)
+        yield
+        assert timed.get_report().state == "incomplete"
+        timed.now_s += 50_000.0
+        yield
+        assert timed.get_told() == ["incremental"], "no snapshot has been accepted since"
+
+    timed.pump.play(steps())
+
+
+def test_only_one_audit_runs_at_a_time(timed: Timed) -> None:
+    def steps() -> Steps:
+        end = timed.pump.lead()
+        yield
+        timed.accept(end)
+        for number in (1, 2):
+            timed.pump.worker.order(Order(id=number, action="audit", target="full"))
+        timed.pump.command(end, StartAudit("incremental"))
+        yield
+        assert timed.get_told() == ["full"]
+        assert [reply[2] for reply in timed.pump.runtime.replies] == [True, False]
+        assert "running already" in timed.pump.runtime.replies[1][1]
+        timed.accept(end)
+        yield
+        timed.pump.command(end, StartAudit("incremental"))
+        yield
+        assert timed.get_told() == ["full", "incremental"]
+
+    timed.pump.play(steps())
+
+
+@pytest.mark.parametrize("how", ["refused end", "lost link", "incomplete", "no end"])
+def test_an_audit_whose_end_is_not_accepted_or_says_so_is_incomplete(timed: Timed, how: str) -> None:
+    if how == "incomplete":
+        timed.pump.driver.audit = [make_audit_end(complete=False)]
+    elif how == "no end":
+        timed.pump.driver.audit = [make_gone(b"a", lane=AUDIT)]
+
+    def steps() -> Steps:
+        end = timed.pump.lead()
+        yield
+        timed.accept(end)
+        timed.pump.command(end, StartAudit("full"))
+        yield
+        assert timed.get_report().state == "running"
+        if how == "refused end":
+            timed.pump.tell(end, link.LookAgain(1, AUDIT, 1))
+        elif how == "lost link":
+            timed.pump.lead(2)
+        else:
+            timed.accept(end)
+        yield
+        report = timed.get_report()
+        assert (report.state, report.kind, report.directories_listed) == ("incomplete", "full", 7)
+        assert report.finished_at is not None
+
+    timed.pump.play(steps())
+
+
+def test_an_audit_that_rests_leaves_the_pump_idle(timed: Timed) -> None:
+    timed.pump.driver.audit = [make_gone(b"a", lane=AUDIT), None, make_audit_end(complete=True)]
+
+    def steps() -> Steps:
+        end = timed.pump.lead()
+        yield
+        timed.accept(end)
+        timed.pump.command(end, StartAudit("full"))
+        yield
+        timed.accept(end)
+        assert timed.pump.worker._audit is not None
+        yield
+        assert timed.pump.worker._audit is None
+
+    timed.pump.play(steps())
+
+
+def test_a_driver_that_cannot_audit_is_not_asked_again_and_again(timed: Timed) -> None:
+    timed.pump.driver.audit = None
+
+    def steps() -> Steps:
+        end = timed.pump.lead()
+        yield
+        timed.accept(end)
+        yield
+        timed.now_s += 600.0
+        yield
+        assert timed.pump.worker._audits.get_due_s() is None
+
+    timed.pump.play(steps())
 
 
 # -- reports --------------------------------------------------------------------------------
@@ -768,7 +957,7 @@ def test_a_stop_without_a_link_or_session_is_immediate(pump: Pump) -> None:
 def test_a_stop_gives_up_at_half_of_the_grace_time() -> None:
     pump = Pump()
     clock = [0.0]
-    pump.worker = SourceWorker(pump.runtime, pump.driver, now=lambda: clock[0])  # type: ignore[arg-type]
+    pump.worker = SourceWorker(pump.runtime, pump.driver, Audits(), now=lambda: clock[0])  # type: ignore[arg-type]
     pump.runtime.grace_s = 10.0
     times: list[float] = []
 

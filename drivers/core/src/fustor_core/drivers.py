@@ -32,6 +32,8 @@ from fustor_event_model import AnyItem, FsItem, MessageSource
 SOURCES_GROUP = "fustor.drivers.sources"
 PUSHERS_GROUP = "fustor.drivers.pushers"
 
+AUDIT_KINDS = ("incremental", "full")
+
 
 class Role(enum.Enum):
     """What Fusion lets a session do."""
@@ -62,7 +64,7 @@ class StartSnapshot(msgspec.Struct, frozen=True, tag="snapshot"):
 
 
 class StartAudit(msgspec.Struct, frozen=True, tag="audit"):
-    """Command from Fusion or an operator: compare the tree with what was sent."""
+    """Command from Fusion or an operator: compare the tree with what was sent; `kind` is one of `AUDIT_KINDS`."""
 
     kind: str = "incremental"
 
@@ -254,6 +256,23 @@ class Barrier(msgspec.Struct, frozen=True):
     token: str
 
 
+class AuditCoverage(msgspec.Struct, frozen=True):
+    """
+    What the running audit, or the last one, has looked at.
+
+    Args:
+        listed: Directories that were listed completely.
+        skipped: Directories that were passed over, since nothing in them was made, removed or renamed.
+        unreadable: Directories that could not be listed, or moved meanwhile.
+        rows: Rows that were sent for them.
+    """
+
+    listed: int = 0
+    skipped: int = 0
+    unreadable: int = 0
+    rows: int = 0
+
+
 class SourceStatus(msgspec.Struct, frozen=True):
     """
     How a source stands now.
@@ -266,6 +285,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
         rows: Rows produced since the driver started, all lanes.
         lag_s: Age of the oldest change that was seen and not acknowledged.
         not_current_because: Why not everything is covered; None when all is.
+        audit: What the running or last audit covers.
         skipped: Places that could not be read, with the reason; at most the first hundred.
         details: Further numbers, for people.
     """
@@ -277,6 +297,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
     rows: int = 0
     lag_s: float = 0.0
     not_current_because: str | None = None
+    audit: AuditCoverage = AuditCoverage()
     skipped: Mapping[str, str] = {}
     details: Mapping[str, int] = {}
 
@@ -337,7 +358,16 @@ class SourceDriver(abc.ABC):
         """Begin to watch without a snapshot: yields changes only (a follower's part)."""
 
     def get_audit_iterator(self, kind: str) -> Iterator[Item | None]:
-        """Yield what differs from what was sent, between `AuditStart` and `AuditEnd`; optional."""
+        """
+        Look at the source again, between `AuditStart` and `AuditEnd`; optional.
+
+        An audit that could not look at all of its part ends with `complete=False`. One that is
+        closed before its end says nothing more.
+
+        Args:
+            kind: `full` looks at everything; `incremental` may pass over what it can tell to be unchanged
+                since the receiver acknowledged it.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no audit")
 
     def perform_sentinel_check(self, paths: Sequence[bytes]) -> None:
@@ -383,6 +413,8 @@ class SourceDriver(abc.ABC):
         """
         Block until there may be something to yield, `wake` was called, or the time is over.
         Takes in happenings while it waits. Returns at once if something is there already.
+        An iterator that has yielded None is asked again only after a `wait`, so a walk that
+        goes at a bounded rate yields None and has `wait` return when it may go on.
         """
 
     @abc.abstractmethod

@@ -6,19 +6,22 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
-from fustor_core.drivers import Barrier, Item, SourceContext, SourceDriver, SourceStatus
+from fustor_core.drivers import AuditCoverage, Barrier, Item, SourceContext, SourceDriver, SourceStatus
 from fustor_core.errors import ConfigError, Unavailable
-from fustor_event_model import FS_SCHEMA, AuditEnd, AuditStart, FsRow, JobDone, MessageSource, SnapshotEnd
+from fustor_event_model import FS_SCHEMA, FsRow, JobDone, Listed, MessageSource, SnapshotEnd
 from fustor_source_fs import limits
+from fustor_source_fs.audit import Audit
 from fustor_source_fs.bindings import Inotify
 from fustor_source_fs.config import FsConfig
 from fustor_source_fs.inflight import Inflight
 from fustor_source_fs.looker import Looker
 from fustor_source_fs.mounts import find_changed, parse_mounts
+from fustor_source_fs.pace import Pace
 from fustor_source_fs.pending import Group, Work
 from fustor_source_fs.reader import Reader
 from fustor_source_fs.records import parse_records
 from fustor_source_fs.translate import Translator
+from fustor_source_fs.walk import Walk
 from fustor_source_fs.watches import Node, Tree
 
 _SKIPPED_SHOWN: Final = 100
@@ -66,6 +69,8 @@ class FsSource(SourceDriver):
         self._following: list[Node] = []
         self._followed_from = 0
         self._snapshot_owed = False
+        self._audit: Audit | None = None
+        self._audit_goes_on_s: float | None = None
         self._watching = False
         self._is_closed = False
         self._mounts = self._read_mounts()
@@ -97,28 +102,31 @@ class FsSource(SourceDriver):
         """Yield everything in one pass: watch, list, look, send; see the contract."""
         self._watching = True
         self._following.clear()
+        self._looker.forget_listings()
         self._snapshot_owed = True  # until one ends; a cut-off one leaves parts of the tree unseen
         return self._walk_snapshot(self.context.clock.stamp())
 
     def follow(self) -> None:
         """Walk the tree to set the watches, sending nothing; see the contract."""
         self._watching = True
+        self._looker.forget_listings()
         self._snapshot_owed = False
         self._following = [self._tree.root]
         self._followed_from = self.context.clock.stamp()
 
     def get_audit_iterator(self, kind: str) -> Iterator[Item | None]:
-        """Yield the whole tree, looked at anew, between `AuditStart` and `AuditEnd`; see the contract."""
-        yield AuditStart(index=self.context.clock.stamp(), message_source=MessageSource.AUDIT, kind=kind)
-        complete = True
-        walk = [self._tree.root]
-        while walk:
-            node, before = walk.pop(), self._looker.listed
-            if self._tree.get_path(node) is not None:
-                yield from self._looker.list_directory(node, MessageSource.AUDIT, walk.append)
-                complete = complete and self._looker.listed > before
-            self._absorb()
-        yield AuditEnd(index=self.context.clock.stamp(), message_source=MessageSource.AUDIT, complete=complete)
+        """Yield what is there, or, if incremental, in directories that have changed; see the contract and `audit`."""
+        self._audit = Audit(
+            kind,
+            tree=self._tree,
+            work=self._work,
+            looker=self._looker,
+            clock=self.context.clock,
+            pace=Pace(self.config.driver_params.audit_rows_per_s, self._now),
+            absorb=self._absorb,
+            pause=self._pause_audit,
+        )
+        return self._audit.run()
 
     def scan_path(self, path: bytes, *, recursive: bool, job_id: str) -> Iterator[Item | None]:
         """Yield what is at and below a path; see the contract."""
@@ -126,14 +134,21 @@ class FsSource(SourceDriver):
         complete = not rest
         if rest:  # not a directory that is known: one look at the name, or at its nearest ancestor
             self._work.look(node, rest[0])
-        walk = [] if rest else [node]
-        while walk:
-            node = walk.pop()
-            found = walk.append if recursive else _ignore
-            before = self._looker.listed
-            yield from self._looker.list_directory(node, MessageSource.ON_DEMAND, found)
-            complete = complete and self._looker.listed > before
-            self._absorb()
+        walk = Walk(self._looker, self._work)
+        if not rest:
+            walk.add(node)
+        found = walk.add if recursive else self._mark_unlisted
+        try:
+            while walk:
+                listed = False
+                node, mark = walk.take()
+                for item in self._looker.list_directory(node, MessageSource.ON_DEMAND, found, mark=mark):
+                    listed = listed or isinstance(item, Listed)
+                    yield item
+                complete = complete and listed
+                self._absorb()
+        finally:
+            walk.close()
         yield JobDone(
             index=self.context.clock.stamp(),
             message_source=MessageSource.ON_DEMAND,
@@ -169,8 +184,10 @@ class FsSource(SourceDriver):
         self._barriers.append((self._work.close_age(), token))
 
     def acknowledge(self, position: bytes) -> None:
-        """Forget what the item covered."""
-        self._inflight.take(position)
+        """Forget what the item covered, and remember a listing that it ended."""
+        sent = self._inflight.take(position)
+        if sent is not None:
+            sent.settle()
 
     def recover(self, position: bytes) -> None:
         """Look at what the item covered again, before any open barrier is fulfilled."""
@@ -194,6 +211,9 @@ class FsSource(SourceDriver):
         retry_s = self._looker.get_next_retry_s()
         if retry_s is not None:
             timeout_s = min(timeout_s, max(0.0, retry_s - self._now()))
+        if self._audit_goes_on_s is not None:
+            timeout_s = min(timeout_s, max(0.0, self._audit_goes_on_s - self._now()))
+            self._audit_goes_on_s = None  # waited for once: the lane may not be open yet
         self._wake_event.wait(0 if self._following else timeout_s)
         self._wake_event.clear()
         self._absorb()
@@ -214,6 +234,7 @@ class FsSource(SourceDriver):
             rows=self._looker.rows,
             lag_s=max(0.0, self._now() - min(oldest)) if oldest else 0.0,
             not_current_because=self._why_not_current(),
+            audit=AuditCoverage() if self._audit is None else self._audit.coverage,
             skipped={each.path.decode("utf-8", "backslashreplace"): each.reason for each in skipped},
             details={
                 "directories": self._tree.size,
@@ -269,6 +290,9 @@ class FsSource(SourceDriver):
         if self._reader.take_mounts_changed():
             self._compare_mounts()
 
+    def _pause_audit(self, pause_s: float) -> None:
+        self._audit_goes_on_s = self._now() + pause_s
+
     def _walk_snapshot(self, begun: int) -> Iterator[Item | None]:
         walk = [self._tree.root]
         while walk:
@@ -282,6 +306,10 @@ class FsSource(SourceDriver):
                 yield from self._looker.list_directory(node, MessageSource.SNAPSHOT, walk.append)
         self._snapshot_owed = False
         yield self._make_snapshot_end(complete=self._tree.root.listed > begun)
+
+    def _mark_unlisted(self, node: Node) -> None:
+        if self._looker.needs_listing(node):
+            self._work.mark_dirty(node, age=self._work.get_oldest_age())
 
     def _follow_one(self) -> None:
         node = self._following.pop()
@@ -368,7 +396,3 @@ class FsSource(SourceDriver):
                 self._work.look(node, rest[0])
             else:
                 self._translator.mark_subtree_dirty(node)
-
-
-def _ignore(node: Node) -> None:
-    """Do not descend."""

@@ -17,11 +17,20 @@ class Sent(NamedTuple):
         node: The directory; None for the end of a snapshot.
         names: The names in it that were looked at; empty means all, by a listing.
         since_s: When the oldest change in it was noted, monotonic seconds.
+        times: Of the word that a listing is complete: what the node is to remember once it is acknowledged.
+        generation: The node's, when it was sent.
     """
 
     node: Node | None
     names: tuple[bytes, ...]
     since_s: float
+    times: tuple[int, int] | None = None
+    generation: int = 0
+
+    def settle(self) -> None:
+        """It was acknowledged: remember the listing, if it still stands."""
+        if self.node is not None and self.times is not None and self.node.generation == self.generation:
+            self.node.times = self.times
 
 
 class Inflight:
@@ -35,11 +44,18 @@ class Inflight:
     def __len__(self) -> int:
         return len(self._sent)
 
-    def add(self, node: Node | None, names: Iterable[bytes] = (), since_s: float | None = None) -> bytes:
+    def add(
+        self,
+        node: Node | None,
+        names: Iterable[bytes] = (),
+        since_s: float | None = None,
+        times: tuple[int, int] | None = None,
+    ) -> bytes:
         """Remember what an item covers; returns its position."""
         number = self._next
         self._next += 1
-        self._sent[number] = Sent(node, tuple(names), self._now() if since_s is None else since_s)
+        generation = 0 if node is None else node.generation
+        self._sent[number] = Sent(node, tuple(names), self._now() if since_s is None else since_s, times, generation)
         return _POSITION.pack(number)
 
     def take(self, position: bytes) -> Sent | None:

@@ -10,6 +10,7 @@ import errno
 import math
 import os
 import stat
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Final, NamedTuple
 
@@ -36,6 +37,9 @@ from fustor_source_fs.watches import Node, Tree
 _CHUNK_ROWS: Final = 1_000
 _LOOK_AGAIN_S: Final = 0.02
 _ROOT_RETRY_S: Final = 1.0
+_TRUSTED_AGE_NS: Final = 10**9
+"""A younger time may stay what it is through another change: it is only as fine as the file system's clock."""
+_BLIND: Final = frozenset((MessageSource.AUDIT, MessageSource.ON_DEMAND))
 _GONE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 
 
@@ -76,6 +80,7 @@ class Looker:
         clock: Stamps.
         now: Monotonic seconds.
         retry_unreadable_s: Until an unreadable directory is tried again.
+        wall_ns: The clock of the file system's times, nanoseconds since the epoch.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Looker:
         clock: IndexClock,
         now: Callable[[], float],
         retry_unreadable_s: float,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._root = root
         self._takes = takes
@@ -102,11 +108,14 @@ class Looker:
         self._clock = clock
         self._now = now
         self._retry_unreadable_s = retry_unreadable_s
+        self._wall_ns = wall_ns
+        self._remembers_from = 0
         self._deferred: list[tuple[float, Node, Group]] = []
         self.skipped: dict[Node, Skipped] = {}
         self.unwatched: set[Node] = set()
         self.watch_error = ""
         self.listed = 0
+        self.looked = 0
         self.rows = 0
 
     # -- the two kinds of look -------------------------------------------------------------
@@ -135,6 +144,7 @@ class Looker:
         """
         path = self._tree.get_path(node)
         fd = None if path is None else self._open(node, path, mark)
+        ended = False
         try:
             if fd is not None:
                 assert path is not None
@@ -143,15 +153,32 @@ class Looker:
                 announced = yield from self._announce(at, mark)
                 if announced:
                     yield from self._list(at, found, mark)
+            ended = True
         finally:
             if fd is not None:
                 os.close(fd)
             if mark is not None:
-                self._finish(node, mark)
+                # What was closed before its end, with the walk that it was part of, is still to be done.
+                (self._finish if ended else self.mark_later)(node, mark)
 
     def needs_listing(self, child: Node) -> bool:
         """Tell whether a directory that was found must be listed: it is new, or not watched or readable so far."""
         return not child.listed or child.watch is None or child in self.skipped
+
+    def is_unchanged(self, node: Node) -> bool:
+        """Tell whether an acknowledged listing of a directory still says what names are in it."""
+        path = self._tree.get_path(node)
+        if path is None or node.times is None or node.listed < self._remembers_from or self.needs_listing(node):
+            return False
+        try:
+            status = stat_directory(self._root, path)
+        except OSError:
+            return False  # a listing says what is wrong with it
+        return node.is_same(status.st_dev, status.st_ino) and (status.st_mtime_ns, status.st_ctime_ns) == node.times
+
+    def forget_listings(self) -> None:
+        """Let no listing that was made until now say that a directory is unchanged."""
+        self._remembers_from = self._clock.stamp()
 
     # -- what waits ------------------------------------------------------------------------
 
@@ -163,11 +190,7 @@ class Looker:
             due = [each for each in self._deferred if each[0] <= now]
             self._deferred = [each for each in self._deferred if each[0] > now]
             for _, node, mark in due:
-                if self._tree.get_path(node) is not None:
-                    self._work.mark_dirty(node, age=mark.age)
-                elif self._tree.is_detached(node):
-                    self._defer(node, mark)
-                self._work.finish(mark)
+                self.mark_later(node, mark)
         self.retry_skipped(until_s=now)
 
     def retry_skipped(self, *, until_s: float = math.inf) -> None:
@@ -176,6 +199,14 @@ class Looker:
             del self.skipped[node]
             if self._tree.get_path(node) is not None:
                 self._work.mark_dirty(node)
+
+    def mark_later(self, node: Node, mark: Group) -> None:
+        """Turn work that waited into a dirty mark; one between two places waits again, one that is gone is done."""
+        if self._tree.get_path(node) is not None:
+            self._work.mark_dirty(node, age=mark.age)
+        elif self._tree.is_detached(node):
+            self._defer(node, mark)
+        self._work.finish(mark)
 
     def get_next_retry_s(self) -> float | None:
         """Return when `retry_due` has something to do, monotonic seconds."""
@@ -275,7 +306,11 @@ class Looker:
 
     def _list(self, at: "_Listing", found: Callable[[Node], None], mark: Group | None) -> Iterator[FsItem]:
         first = self._clock.stamp()
-        yield self._make_own_row(at.node, at.path, os.fstat(at.fd), first, at)
+        status = os.fstat(at.fd)
+        self.looked += 1
+        times = self._get_trusted_times(status)
+        at.node.times = None
+        yield self._make_own_row(at.node, at.path, status, first, at)
         # Whatever is yielded may be taken much later. What moved meanwhile is listed again
         # under its new path, and what is looked at from here on must not go under the old one.
         if self._must_stop(at, mark):
@@ -293,14 +328,34 @@ class Looker:
         except OSError as err:
             self._skip(at.node, at.path, err)
             at.complete = False
-        for name in at.known - at.seen:
-            if name in at.node.children:
-                self._work.look(at.node, name, age=None if mark is None else mark.age)
-        if at.complete:
+        yield from self._say_gone(at, [name for name in at.known - at.seen if name in at.node.children], mark)
+        if at.complete and not self._must_stop(at, mark):
             at.node.listed = first
             self.listed += 1
-            position = self._inflight.add(at.node, (), at.since_s)
+            position = self._inflight.add(at.node, (), at.since_s, times)
             yield Listed(index=first, message_source=at.lane, path=at.path, position=position)
+
+    def _say_gone(self, at: "_Listing", names: list[bytes], mark: Group | None) -> Iterator[FsEvent]:
+        """Look at directories that a listing did not find; what only an audit or a scan misses, nobody else tells."""
+        gone: list[bytes] = []
+        index = self._clock.stamp()
+        for name in names:
+            try:
+                if at.lane in _BLIND:
+                    os.stat(name, dir_fd=at.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                self._drop_child(at.node, name)
+                gone.append(name)
+                continue
+            except OSError:
+                pass  # the look says what is wrong
+            self._work.look(at.node, name, age=None if mark is None else mark.age)
+        if gone:
+            yield self._make_delete(gone, at.path, index, self._inflight.add(at.node, gone, at.since_s), at.lane)
+
+    def _get_trusted_times(self, status: os.stat_result) -> tuple[int, int] | None:
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        return times if max(times) <= self._wall_ns() - _TRUSTED_AGE_NS else None
 
     def _announce(self, at: "_Listing", mark: Group | None) -> Generator[FsEvent, None, bool]:
         """
@@ -342,6 +397,7 @@ class Looker:
         rows: list[FsRow] = []
         for entry in entries:
             name = encode_name(entry.name)
+            self.looked += 1
             try:
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
@@ -410,6 +466,7 @@ class Looker:
         if not node.is_same(own.st_dev, own.st_ino):
             for child in list(node.children.values()):
                 self._translator.drop(child)
+            node.void_listing()
             node.device, node.inode = own.st_dev, own.st_ino
             other = self._translator.take_moving(own.st_dev, own.st_ino)
             if other is not None:
@@ -465,11 +522,18 @@ class Looker:
             position=position,
         )
 
-    def _make_delete(self, gone: list[bytes], path: bytes, index: int, position: bytes) -> DeleteEvent[FsPath]:
+    def _make_delete(
+        self,
+        gone: list[bytes],
+        path: bytes,
+        index: int,
+        position: bytes,
+        lane: MessageSource = MessageSource.REALTIME,
+    ) -> DeleteEvent[FsPath]:
         self.rows += len(gone)
         return DeleteEvent(
             index=index,
-            message_source=MessageSource.REALTIME,
+            message_source=lane,
             event_schema=FS_SCHEMA,
             table=FS_TABLE,
             rows=[FsPath(name) for name in gone],

@@ -141,6 +141,10 @@ class Work:
         first = [next(iter(each.values())).since_s for each in (self._groups, self._dirty) if each]
         return min(first, default=None)
 
+    def get_oldest_age(self) -> int:
+        """Return the oldest age with work that is not done, for work that may be older than it seems."""
+        return min(self._open, default=self._age)
+
     def open_group(self, age: int | None) -> Group:
         """Open a piece of work that is taken already, so that a barrier waits for it; end it with `finish`."""
         group = Group(self._age if age is None else age, self._now())

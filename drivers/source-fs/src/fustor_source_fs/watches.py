@@ -18,7 +18,7 @@ class Node:
         parent: The node above; None for the root and for detached nodes.
     """
 
-    __slots__ = ("arrived", "children", "device", "generation", "inode", "listed", "name", "parent", "watch")
+    __slots__ = ("arrived", "children", "device", "generation", "inode", "listed", "name", "parent", "times", "watch")
 
     def __init__(self, name: bytes, parent: "Node | None") -> None:
         self.name = name
@@ -29,6 +29,8 @@ class Node:
         self.inode = 0
         self.listed = 0
         """Index of the last complete listing, negative if it was not sent; 0 if there was none."""
+        self.times: tuple[int, int] | None = None
+        """mtime and ctime, nanoseconds, as its last acknowledged listing began; None if they say nothing."""
         self.generation = 0
         """Raised by every move of this node or one above it, and by `void_listing`."""
         self.arrived = False
@@ -38,8 +40,9 @@ class Node:
         return f"<Node {self.name!r} {self.device}:{self.inode} watch={self.watch}>"
 
     def void_listing(self) -> None:
-        """Keep a listing that is under way from promising anything: part of it was lost."""
+        """Keep a listing that is under way or not acknowledged from promising anything: part of it was lost."""
         self.generation += 1
+        self.times = None
 
     def is_same(self, device: int, inode: int) -> bool:
         """Tell whether this node stands for that inode."""
@@ -141,7 +144,7 @@ class Tree:
         parent.children[name] = node
         for each in self.walk(node):
             each.arrived = True
-            each.generation += 1
+            each.void_listing()
 
     def drop(self, node: Node) -> tuple[list[Node], list[int]]:
         """

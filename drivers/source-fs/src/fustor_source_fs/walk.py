@@ -1,0 +1,49 @@
+"""The way of an audit or a scan through the tree, which may end at any directory."""
+
+from fustor_source_fs.looker import Looker
+from fustor_source_fs.pending import Group, Work
+from fustor_source_fs.watches import Node
+
+
+class Walk:
+    """
+    The directories that a walk has before it, the newest first.
+
+    A directory that was not listed or watched so far is open work until the walk has listed
+    it: its parent is listed already, so nobody else will, and what happens in it is not seen
+    yet. Barriers wait for it, and if the walk ends before, it is marked dirty.
+
+    Args:
+        looker, work: Shared with the driver, same thread.
+    """
+
+    def __init__(self, looker: Looker, work: Work) -> None:
+        self._looker = looker
+        self._work = work
+        self._ahead: list[tuple[Node, Group | None]] = []
+        self.owed = 0
+        """How many of the directories ahead are open work."""
+
+    def __bool__(self) -> bool:
+        return bool(self._ahead)
+
+    def add(self, node: Node) -> None:
+        """Put a directory before all others."""
+        mark = None
+        if self._looker.needs_listing(node):
+            mark = self._work.open_group(self._work.get_oldest_age())
+            self.owed += 1
+        self._ahead.append((node, mark))
+
+    def take(self) -> tuple[Node, Group | None]:
+        """Take the next directory, and the work that its listing fulfils, if it is work."""
+        node, mark = self._ahead.pop()
+        self.owed -= mark is not None
+        return node, mark
+
+    def close(self) -> None:
+        """End the walk; what is still open goes to the message iterator."""
+        while self._ahead:
+            node, mark = self.take()
+            if mark is not None:
+                self._looker.mark_later(node, mark)
