@@ -67,6 +67,8 @@ def _run_agent(choice: Choice, config: Config, paths: Paths, *, reporter: Report
     """Become the agent. Leaves by `os._exit`: an exit hook would wait for workers that cannot die."""
     code: int = ExitCode.FAILED
     try:
+        # What workers and their drivers make is private too.
+        os.umask(0o077)
         # They would end it while nobody listens for them; the supervisor takes them when it does.
         signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_SIGNALS)
         code = _hold_and_run(choice, config, paths, reporter)

@@ -118,8 +118,9 @@ class Publisher:
         return max(now, self._published_at + CHANGED_EVERY_S)
 
     def publish(self, status: SupervisorStatus, now: float) -> bytes | None:
-        """Render and write; None if that failed, which is logged once."""
+        """Render and write; None if it cannot be rendered. What fails is logged once, until it works again."""
         self._published_at = now
+        snapshot: bytes | None = None
         try:
             snapshot = self._render(status)
             if self._path is not None:
@@ -128,8 +129,8 @@ class Publisher:
             if not self._is_failing:
                 _log.exception("status not published error=%s", err)
             self._is_failing = True
-            return None
-        self._is_failing = False
+        else:
+            self._is_failing = False
         return snapshot
 
 

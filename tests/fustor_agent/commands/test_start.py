@@ -141,6 +141,15 @@ def test_an_agent_that_cannot_start_says_why_and_leaves_nothing(
         assert "RuntimeError: unforeseen" in paths.log.read_text()
 
 
+@pytest.mark.parametrize("options", [(), ("-D",)])
+def test_what_the_agent_makes_is_private_whatever_its_caller_makes(paths: Paths, options: tuple[str, ...]) -> None:
+    starter = command(paths, "start", *options, first=lambda: os.umask(0))
+    pid = until(lambda: holder_pid(paths), within_s=DEADLINE_S, what="the PID file")
+    assert "Umask:\t0077\n" in Path(f"/proc/{pid}/status").read_text()
+    assert finish(command(paths, "stop"))[0] == 0
+    finish(starter)
+
+
 def test_of_two_starts_at_the_same_time_one_wins(paths: Paths) -> None:
     both = [command(paths, "start", "-D") for _ in range(2)]
     codes = sorted(finish(one)[0] for one in both)
