@@ -92,3 +92,9 @@ def test_nothing_is_one_byte() -> None:
 def test_a_damaged_item_is_named_by_its_place() -> None:
     with pytest.raises(msgspec.ValidationError, match=r"\$\[1\]"):
         decode_fs_items(msgspec.msgpack.encode([["listed", 1, "audit", None, b"/"], ["listed", "x"]]))
+
+
+def test_a_text_that_is_no_utf8_is_refused_as_any_other_damage() -> None:
+    data = msgspec.msgpack.encode([["audit_start", 1, "audit", None, "full"]])
+    with pytest.raises(msgspec.DecodeError, match="utf-8"):
+        decode_fs_items(data.replace(b"full", b"f\xffll"))

@@ -262,8 +262,8 @@ def test_rows_that_no_tree_can_hold_are_refused_by_themselves(view):
     assert applied.rows == 1
 
 
-def test_unsigned_inodes_survive_and_numbers_beyond_64_bits_are_refused(view):
-    item = up(5, b"/", row(b"a", (1 << 64) - 2), row(b"b", size=1 << 63))
+def test_unsigned_inodes_survive_and_numbers_out_of_range_are_refused(view):
+    item = up(5, b"/", row(b"a", (1 << 64) - 2), row(b"b", size=1 << 63), row(b"c", mode=1 << 32), row(b"d", mode=-1))
     view.db.execute("BEGIN")
     with pytest.raises(OverflowError):
         view.arbiter.apply([item], owner=1)
@@ -271,7 +271,7 @@ def test_unsigned_inodes_survive_and_numbers_beyond_64_bits_are_refused(view):
     view.tree.forget()
     view.arbiter.forget()
     applied = view.apply(item, careful=True)
-    assert [refused.path for refused in applied.refused] == [b"/b"]
+    assert [refused.path for refused in applied.refused] == [b"/b", b"/c", b"/d"]
     assert view.dump() == {b"/a": -2}
 
 

@@ -85,6 +85,7 @@ def test_positions_live_on_over_a_restart(tmp_path):
 @pytest.mark.parametrize("body", [
     b"", b"\xc1", b"\x94", make_body(1, b"a")[:-3], b"{}", msgspec.msgpack.encode([1, "realtime", 1]),
     make_body(1, b"a", lane="nowhere"), make_body(0, b"a"), make_body(1, b"a", epoch=0),
+    make_body(1, b"a").replace(b"realtime", b"real\xfftim", 1), make_body(1, b"a").replace(b"files", b"f\xffles"),
     msgspec.msgpack.encode([1, "realtime", 1, [["update", "x"]]]), b"\x94\x01\xa8realtime\x01" + b"\x91" * 100_000])
 def test_a_malformed_batch_is_refused_with_a_reason_and_leaves_nothing(store, body):
     with pytest.raises(RequestRefused) as caught:

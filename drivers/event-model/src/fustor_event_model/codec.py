@@ -30,4 +30,7 @@ def decode_fs_items(data: bytes | memoryview | msgspec.Raw) -> list[FsItem]:
     Raises:
         msgspec.DecodeError: The bytes are not such an array; the message says where.
     """
-    return _fs_decoder.decode(data)
+    try:
+        return _fs_decoder.decode(data)
+    except UnicodeDecodeError as err:  # a text that is none; msgspec lets it through
+        raise msgspec.DecodeError(str(err)) from err

@@ -25,6 +25,7 @@ from fustor_fusion.rules import Seen, Stored, Verdict, deletes, is_buried, judge
 from fustor_fusion.tree import Directory, Tree
 
 _MAX_INT = (1 << 63) - 1
+_MAX_MODE = (1 << 32) - 1  # what `stat.S_ISDIR` takes
 _MANY_GONE = 1_000  # from here on it is shorter to read a directory again than to name what is gone
 
 
@@ -380,10 +381,12 @@ class Arbiter:
         for row in item.rows:
             wrapped = msgspec.structs.replace(row, inode=_wrap(row.inode), device=_wrap(row.device))
             numbers = msgspec.structs.astuple(wrapped)[1:10]
-            if all(-_MAX_INT - 1 <= number <= _MAX_INT for number in numbers):
-                good.append(wrapped)
-            else:
+            if not all(-_MAX_INT - 1 <= number <= _MAX_INT for number in numbers):
                 applied.refused.append(Refused(item.prefix + row.path, "a number does not fit 64 bits"))
+            elif not 0 <= row.mode <= _MAX_MODE:
+                applied.refused.append(Refused(item.prefix + row.path, f"mode {row.mode} does not fit 32 bits"))
+            else:
+                good.append(wrapped)
         return good
 
 

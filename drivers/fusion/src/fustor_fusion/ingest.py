@@ -42,7 +42,7 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
     try:
         push = _push_decoder.decode(body)
         items = decode_fs_items(push.items)
-    except (msgspec.DecodeError, RecursionError) as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise RequestRefused(422, f"malformed batch: {err}") from err
     if push.lane not in _LANES:
         raise RequestRefused(422, f"malformed batch: lane {push.lane!r:.40} is none of {', '.join(_LANES)}")
