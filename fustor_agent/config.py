@@ -10,7 +10,7 @@ import msgspec
 
 from fustor_agent import yamldoc
 from fustor_agent.errors import BadConfig
-from fustor_agent.problems import KeyPath, Problem, format_key, show
+from fustor_agent.problems import KeyPath, Problem, format_key, make_encodable, show
 from fustor_agent.shape import Finding, find_misfits
 
 CONSOLE_PORT_VARIABLE = "FUSTOR_CONSOLE_PORT"
@@ -245,7 +245,8 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
     Raises:
         BadConfig: It cannot be read, or is not YAML.
     """
-    file = str(path)
+    # For people; the path itself may be no UTF-8.
+    file = make_encodable(str(path))
     try:
         document = yamldoc.parse(path.read_bytes().decode())
     except FileNotFoundError as err:
@@ -282,7 +283,7 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
         sources=tuple(sources.values()),
         senders=tuple(senders.values()),
         pipes=tuple(pipes.values()),
-        file=file,
+        file=str(path),
         lines=document.lines,
     )
     return Draft(
@@ -291,7 +292,7 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
         sources=_take_for_drivers(value, "sources", SourceConfig),
         senders=_take_for_drivers(value, "senders", SenderConfig),
         fusion=fusion,
-        file=file,
+        file=str(path),
         lines=document.lines,
     )
 

@@ -15,7 +15,7 @@ import msgspec
 from fustor_agent.config import Config, Draft, SenderConfig, SourceConfig, format_url
 from fustor_agent.drivers import DriverKind, explain_unknown, list_drivers, load_pusher, load_source
 from fustor_agent.errors import AgentError
-from fustor_agent.problems import KeyPath, Problem, format_key, show
+from fustor_agent.problems import KeyPath, Problem, format_key, make_encodable, show
 from fustor_agent.shape import Finding, find_misfits
 from fustor_core.drivers import PusherContext, PusherDriver, SourceDriver
 from fustor_core.errors import ConfigError, FustorError
@@ -208,7 +208,8 @@ class _Check:
         lines, known = self._config.lines, path
         while known and known not in lines:
             known = known[:-1]
-        return Problem(self._config.file or "--watch", lines.get(known), format_key(path), value, reason, remedy)
+        file = make_encodable(self._config.file or "--watch")
+        return Problem(file, lines.get(known), format_key(path), value, make_encodable(reason), remedy)
 
 
 def _check_entry(check: _Check, timeout_s: float) -> list[Problem]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from fustor_agent.errors import AgentError
+from fustor_agent.problems import make_encodable
 
 HOME_VARIABLE = "FUSTOR_HOME"
 _PRIVATE = 0o700
@@ -92,6 +93,11 @@ def find_paths(environ: Mapping[str, str] = os.environ) -> Paths:
 
     Args:
         environ: `FUSTOR_HOME` names it; default `~/.fustor`.
+
+    Raises:
+        AgentError: Its name is not UTF-8, which databases cannot open.
     """
-    home = environ.get(HOME_VARIABLE, "").strip()
-    return Paths(home=Path(os.path.abspath(os.path.expanduser(home or "~/.fustor"))))
+    home = os.path.abspath(os.path.expanduser(environ.get(HOME_VARIABLE, "").strip() or "~/.fustor"))
+    if make_encodable(home) != home:
+        raise AgentError(f'{HOME_VARIABLE}: "{make_encodable(home)}" is not UTF-8; name another directory')
+    return Paths(home=Path(home))

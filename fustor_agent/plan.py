@@ -165,4 +165,6 @@ def _bind(main: Callable[..., None], *args: object) -> Callable[[Any], None]:
 
 def _fingerprint(settings: msgspec.Struct) -> str:
     """Name what a worker runs with, without showing it: it may hold credentials."""
-    return hashlib.sha256(msgspec.json.encode(settings, order="sorted", enc_hook=str)).hexdigest()
+    # Not as JSON: a path may hold bytes that are no UTF-8, and a number more digits than 64 bits.
+    builtins = msgspec.to_builtins(settings, order="sorted", enc_hook=str)
+    return hashlib.sha256(ascii(builtins).encode()).hexdigest()

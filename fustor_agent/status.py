@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from fustor_agent.config import Config, PipeConfig
-from fustor_agent.problems import show
+from fustor_agent.problems import make_encodable, show
 from fustor_agent.reports import FusionReport, PusherReport, SnapshotReport, SourceReport, WorkerReport
 from fustor_agent.statusmodel import (
     AgentInfo,
@@ -58,7 +58,7 @@ def compose(config: Config, supervisor: "SupervisorStatus", *, version: str) -> 
             state=str(supervisor.state),
             started_at=supervisor.started_at,
             uptime_s=supervisor.uptime_s,
-            config=config.file,
+            config=make_encodable(config.file) if config.file else None,
             console=config.console.url,
         ),
         workers=[_describe_worker(worker) for worker in supervisor.workers],

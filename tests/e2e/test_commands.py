@@ -287,6 +287,22 @@ def test_a_killed_worker_stands_in_the_status_with_its_signal(desk: Desk) -> Non
     assert (worker["last_exit"]["signal"], worker["restarts"]) == ("SIGKILL", 1)
 
 
+def test_a_directory_and_a_file_may_have_any_name(desk: Desk) -> None:
+    odd = Path(os.fsdecode(os.fsencode(desk.directory) + b"/odd\xff"))
+    done = desk.run("start", "-D", "--watch", str(odd))
+    assert "odd" in done.stderr, "it is missing"
+    shutil.copytree(desk.tree("a"), odd)
+    desk.wait_ready()
+    assert "odd\\udcff" in desk.status()["pipes"][0]["source_uri"]
+    assert desk.run("reload").stdout == "nothing changes\n"
+    desk.run("stop")
+    config = desk.configure(desk.directory / "a").rename(odd / "config.yaml")
+    desk.run("start", "-D", "--config", str(config))
+    desk.wait_ready()
+    config.write_text("broken: yes")
+    assert "config.yaml" in desk.run("reload", code=_BAD_CONFIG).stderr
+
+
 # -- reload ---------------------------------------------------------------------------------
 
 

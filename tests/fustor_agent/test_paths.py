@@ -38,3 +38,8 @@ def test_a_home_that_cannot_be_made_names_the_variable(tmp_path: Path) -> None:
     for home in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
         with pytest.raises(AgentError, match="FUSTOR_HOME"):
             find_paths({"FUSTOR_HOME": str(home)}).prepare()
+
+
+def test_a_home_that_is_no_utf8_is_refused() -> None:
+    with pytest.raises(AgentError, match="is not UTF-8"):
+        find_paths({"FUSTOR_HOME": os.fsdecode(b"/x\xff")})
