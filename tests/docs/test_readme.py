@@ -23,7 +23,7 @@ import pytest
 from agent import free_ports
 from checkout import ROOT, files
 from fustor_agent.cli import build_parser
-from fustor_fusion.cli import main as run_fusion
+from fustor_fusion.cli import build_parser as build_fusion_parser
 from waiting import until
 
 READMES = ("README.md", "README.zh-CN.md")
@@ -204,10 +204,15 @@ def test_every_action_on_a_pipe_is_in_its_row(readme: str) -> None:
     assert "pipe " + "\\|".join(action.choices) + " PIPE`" in (ROOT / readme).read_text()
 
 
-def test_what_is_said_of_fustor_fusion_is_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    row = re.search(r"`fustor-fusion start (.*?)`", (ROOT / "README.md").read_text())
-    assert row is not None
-    with pytest.raises(SystemExit):
-        run_fusion(["start", "--help"])
-    usage = re.sub(r"\s+", " ", capsys.readouterr().out)
-    assert f"fustor-fusion start [-h] {row[1]}" in usage
+@pytest.mark.parametrize("readme", READMES)
+def test_every_command_of_fustor_fusion_has_a_row_and_no_other(readme: str, table) -> None:
+    heading = {"README.md": "## Commands", "README.zh-CN.md": "## 命令"}[readme]
+    rows = [row[0].strip("`").replace("\\|", "|") for row in table(readme, heading)]
+    (commands,) = (action for action in build_fusion_parser()._actions if hasattr(action, "_name_parser_map"))
+    named = {words[1]: words for words in map(str.split, rows) if words[0] == "fustor-fusion"}
+    assert sorted(named) == sorted(commands.choices)
+    for name, words in named.items():
+        options = set(re.findall(r"-D|--[a-z]+", " ".join(words)))
+        assert options == set(commands.choices[name]._option_string_actions) - {"-h", "--help", "--daemon"}, words
+    (actions,) = (action for action in commands.choices["keys"]._actions if hasattr(action, "_name_parser_map"))
+    assert named["keys"][2].split("|") == list(actions.choices)

@@ -65,23 +65,3 @@ def test_an_answered_batch_survives_a_kill_and_is_not_applied_again(tmp_path):
             assert client.post(second.base + url, headers=headers, data=make_body(21)).json()["count"] == 100
         finally:
             second.kill()
-
-
-def test_the_command_serves_until_it_is_told_to_stop(tmp_path):
-    command = [sys.executable, "-m", "fustor_fusion.cli", "start", "--port", "0", "--view", "v"]
-    command += ["--home", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                               start_new_session=True)
-    assert process.stdout is not None
-    try:
-        base = process.stdout.readline().split()[-1]
-        key = (tmp_path / "state" / "fusion-reader.key").read_text().strip()
-        response = requests.get(base + "/api/v1/views/v/stats", headers={"X-API-Key": key}, timeout=30)
-        assert response.json()["total_files"] == 0
-        process.terminate()
-        assert process.wait(30) == 0
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        process.stdout.close()

@@ -16,6 +16,7 @@ from typing import Any
 
 import oracle
 from agent import free_ports
+from processes import belonging_to
 from waiting import until
 
 # Straight to the loopback, whatever proxy the environment names.
@@ -65,11 +66,12 @@ class FusionUnderTest:
         """Start it on its port, and wait until it answers."""
         self.home.mkdir(parents=True, exist_ok=True)
         program = Path(sys.executable).parent / "fustor-fusion"
-        arguments = ["start", "--port", str(self.port), "--view", self.view, "--home", str(self.home)]
+        arguments = ["start", "--port", str(self.port), "--view", self.view]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("FUSTOR_")}
         with open(self.home / "output.log", "ab") as output:
             self._process = subprocess.Popen(
-                [program, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True,
+                [program, *arguments], env=environment | {"FUSTOR_FUSION_HOME": str(self.home)},
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )
         try:
             until(self._answers, within_s=60, what="Fusion")
@@ -99,6 +101,8 @@ class FusionUnderTest:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+            # The kernel ends the server with its supervisor; until then it holds port and database.
+            until(lambda: not belonging_to(self.home), within_s=30, what="the server to be gone")
 
     def log(self) -> str:
         """Return what it printed."""

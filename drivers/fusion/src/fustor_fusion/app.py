@@ -28,7 +28,7 @@ def build_app(context: Context) -> HostGuard:
             HTTPException: _answer_http,
         },
     )
-    return HostGuard(app, context.config.host)
+    return HostGuard(app, context.config.host, context.config.allowed_hosts)
 
 
 async def _say_hello(_: Request) -> Response:

@@ -1,6 +1,7 @@
 """What the routes share: the configuration, the views, and how a request is read and answered."""
 
 import asyncio
+import logging
 import math
 from collections.abc import Mapping
 from typing import TypeVar
@@ -11,9 +12,13 @@ from starlette.responses import Response
 
 from fustor_fusion.config import FusionConfig
 from fustor_fusion.errors import RequestRefused
-from fustor_fusion.guard import check_key, read_body
+from fustor_fusion.guard import check_view, find_key, read_body
+from fustor_fusion.keyfile import Key
+from fustor_fusion.keyring import KeyRing
 from fustor_fusion.sessions import AgentSession
 from fustor_fusion.view import View
+
+log = logging.getLogger(__name__)
 
 _MAX_WAIT_S = 60.0
 _encode = msgspec.json.encode
@@ -28,34 +33,58 @@ class Context:
     Args:
         config: The server's.
         views: By name.
+        keys: Who may ask.
         stopping: Set when the server begins to stop; long polls then end.
     """
 
-    def __init__(self, config: FusionConfig, views: Mapping[str, View], stopping: asyncio.Event) -> None:
+    def __init__(
+        self, config: FusionConfig, views: Mapping[str, View], keys: KeyRing, stopping: asyncio.Event
+    ) -> None:
         self.config = config
         self.views = views
+        self.keys = keys
         self.stopping = stopping
         self.sessions_changed = asyncio.Event()
 
-    def authorise(self, request: Request, *, may_read_only: bool = False) -> None:
-        """Check the key; raises RequestRefused 401."""
-        check_key(request, self.config, may_read_only=may_read_only)
+    def authorise(self, request: Request, *, may_read_only: bool = False) -> Key:
+        """Find the request's key among those of now; raises RequestRefused 401 or 503."""
+        if self.keys.refresh():
+            self.end_revoked()
+        return find_key(request, self.keys, may_read_only=may_read_only)
 
-    def find_session(self, request: Request) -> tuple[View, AgentSession]:
+    def end_revoked(self) -> None:
+        """End the sessions whose key was revoked."""
+        for view in self.views.values():
+            for session in view.sessions.get_all():
+                if session.key_id and not self.keys.may_push(session.key_id, view.name):
+                    log.info("A session ends with its key view=%s session=%.8s key=%s",
+                             view.name, session.id, session.key_id)
+                    view.sessions.close(session.id)
+                    view.notify()
+        self.sessions_changed.set()
+
+    def list_views(self, key: Key) -> list[View]:
+        """Return the views that are served and that a key is for."""
+        return [view for view in self.views.values() if view.name in key.views]
+
+    def find_session(self, request: Request, key: Key) -> tuple[View, AgentSession]:
         """
         Return the live session that the path names, and its view.
 
         Raises:
-            RequestRefused: 404 unknown or closed, 419 expired.
+            RequestRefused: 404 unknown or closed, 419 expired, 403 of a view that the key is not for.
         """
         session_id = request.path_params["sid"]
         unknown = RequestRefused(404, f"Session {session_id:.100} not found or expired")
         for view in self.views.values():
             try:
-                return view, view.require(session_id)
+                session = view.require(session_id)
             except RequestRefused as err:
                 if err.status == 419:
                     raise
+                continue
+            check_view(key, view.name)
+            return view, session
         raise unknown
 
     async def read(self, request: Request, kind: type[T]) -> T:

@@ -1,16 +1,16 @@
 """Who may ask: host and origin of a request, its key, and the size of its body."""
 
-import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from fustor_fusion.config import FusionConfig
 from fustor_fusion.errors import RequestRefused
+from fustor_fusion.keyfile import Key, Role
+from fustor_fusion.keyring import KeyRing
 
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 _READING = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -27,16 +27,17 @@ class HostGuard:
     Refuses requests that a foreign web page made a browser send.
 
     A page can point its own name at this address, but cannot forge `Host` and `Origin`; so only
-    loopback names, the configured host and, when that is no loopback, plain addresses are taken.
+    loopback names, the configured ones and, when the host is no loopback, plain addresses are taken.
 
     Args:
         app: What answers the requests that pass.
         host: The configured host.
+        allowed_hosts: Further names.
     """
 
-    def __init__(self, app: App, host: str) -> None:
+    def __init__(self, app: App, host: str, allowed_hosts: Iterable[str] = ()) -> None:
         self._app = app
-        self._names = _LOOPBACK | {host.lower()}
+        self._names = _LOOPBACK | {host.lower()} | {name.lower() for name in allowed_hosts}
         self._takes_addresses = host not in _LOOPBACK
         self.requests = 0
 
@@ -54,7 +55,7 @@ class HostGuard:
         headers = dict(scope["headers"])
         host = headers.get(b"host", b"").decode("latin-1")
         if not self._is_ours(f"//{host}"):
-            return f"host {host!r:.100} is not served here; use localhost or the configured host"
+            return f"host {host!r:.100} is not served here; use localhost, the configured host or one of allowed_hosts"
         origin = headers.get(b"origin")
         if origin is not None and scope["method"] not in _READING and not self._is_ours(origin.decode("latin-1")):
             return f"origin {origin.decode('latin-1')!r:.100} may not change anything here"
@@ -85,26 +86,33 @@ async def _refuse(send: Send, reason: str) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def check_key(request: Request, config: FusionConfig, *, may_read_only: bool) -> None:
+def find_key(request: Request, ring: KeyRing, *, may_read_only: bool) -> Key:
     """
-    Check the header `X-API-Key`, in constant time.
+    Find the key of the header `X-API-Key`.
 
     Args:
         request: The request.
-        config: Holds the keys.
-        may_read_only: The reader's key is enough.
+        ring: The keys.
+        may_read_only: A key that may only read is enough.
 
     Raises:
-        RequestRefused: 401.
+        RequestRefused: 401 without a good key, 503 when it may be in a file that cannot be read.
     """
     given = request.headers.get("x-api-key")
     if not given:
         raise RequestRefused(401, "X-API-Key header is missing")
-    data = given.encode("utf-8", "surrogateescape")
-    is_agent = hmac.compare_digest(data, config.agent_key.encode())
-    is_reader = hmac.compare_digest(data, config.reader_key.encode())
-    if not is_agent and not (is_reader and may_read_only):
+    key = ring.find(given.encode("utf-8", "surrogateescape"))
+    if key is None and ring.fault is not None:
+        raise RequestRefused(503, f"the key cannot be checked: {ring.fault}")
+    if key is None or (key.role is Role.READER and not may_read_only):
         raise RequestRefused(401, "Invalid or inactive X-API-Key" if may_read_only else "Invalid API key")
+    return key
+
+
+def check_view(key: Key, view: str) -> None:
+    """Refuse a key that is not for a view, with 403."""
+    if view not in key.views:
+        raise RequestRefused(403, f'key {key.id} is not for view "{view:.100}"; it is for {", ".join(key.views)}')
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -15,8 +15,9 @@ from fustor_core.drivers import Role
 from fustor_event_model import FsItem, MessageSource, SnapshotEnd
 from fustor_fusion.context import Context, answer, decode, parse_wait
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
-from fustor_fusion.guard import read_body
+from fustor_fusion.guard import check_view, read_body
 from fustor_fusion.ingest import apply_public, apply_push, peek_priority
+from fustor_fusion.keyfile import Key
 from fustor_fusion.protocol import (
     BarrierBody,
     CreateSession,
@@ -63,18 +64,18 @@ class PipeRoutes:
     # -- sessions -----------------------------------------------------------------------------
 
     async def discover(self, request: Request) -> Response:
-        """Say that the key is good."""
-        self._context.authorise(request, may_read_only=True)
-        return answer({"view_id": next(iter(self._context.views), None), "status": "authorized"})
+        """Say that the key is good, and name the first view that it is for."""
+        views = self._context.list_views(self._context.authorise(request, may_read_only=True))
+        return answer({"view_id": views[0].name if views else None, "status": "authorized"})
 
     async def create(self, request: Request) -> Response:
         """Open a session."""
         context = self._context
-        context.authorise(request)
+        key = context.authorise(request)
         body = await context.read(request, CreateSession)
-        view = self._pick_view(body)
+        view = self._pick_view(body, key)
         ours = body.fustor is not None and body.fustor.protocol >= 1 and body.fustor.schema == "fs"
-        session = view.sessions.open(self._make_session(body), now_s=view.clock())
+        session = view.sessions.open(self._make_session(body, key), now_s=view.clock())
         view.audit = None
         try:
             await view.save_sessions()
@@ -92,20 +93,25 @@ class PipeRoutes:
             fustor=FustorAnswer(generation=view.store.generation, view_id=view.name) if ours else None,
         ))
 
-    def _pick_view(self, body: CreateSession) -> View:
-        views = self._context.views
+    def _pick_view(self, body: CreateSession, key: Key) -> View:
+        views = {view.name: view for view in self._context.list_views(key)}
         if len(views) == 1:
             return next(iter(views.values()))
+        if not views:
+            raise RequestRefused(409, f"key {key.id} is for {', '.join(key.views)}; none of these is served here")
         names = [body.task_id.partition(":")[2]]
         if body.fustor is not None:
             names.append(body.fustor.pipe_id)
         for name in names:
             if name in views:
                 return views[name]
+        for name in names:
+            if name in self._context.views:
+                check_view(key, name)
         known = ", ".join(views)
         raise RequestRefused(409, f"task_id {body.task_id!r:.200}: behind the first ':' must be a view: {known}")
 
-    def _make_session(self, body: CreateSession) -> AgentSession:
+    def _make_session(self, body: CreateSession, key: Key) -> AgentSession:
         asked = body.session_timeout_seconds
         timeout_s = self._context.config.session_timeout_s if not asked or asked < 0 else asked
         agent_id, _, pipe_id = body.task_id.partition(":")
@@ -115,21 +121,23 @@ class PipeRoutes:
             agent_id=hello.agent_id if hello else agent_id, pipe_id=hello.pipe_id if hello else pipe_id,
             ours=hello is not None, timeout_s=float(min(max(timeout_s, _MIN_TIMEOUT_S), _MAX_TIMEOUT_S)),
             created_at=time.time(), source_uri=info.source_uri if info else None,
-            client_ip=info.client_ip if info else None,
+            client_ip=info.client_ip if info else None, key_id=key.id,
         )
 
     async def heartbeat(self, request: Request) -> Response:
         """Keep a session alive; 419 for one that is not known."""
         context = self._context
-        context.authorise(request)
+        key = context.authorise(request)
         data = await read_body(request, context.config.max_body_bytes)
         try:
             can_realtime = decode(data, HeartbeatBody).can_realtime
         except RequestRefused:
             can_realtime = False  # as the public protocol has it
         try:
-            view, session = context.find_session(request)
+            view, session = context.find_session(request, key)
         except RequestRefused as err:
+            if err.status == 403:
+                raise
             raise RequestRefused(419, "Session obsoleted" if err.status == 404 else err.detail) from err
         before = view.sessions.explain()
         view.sessions.beat(session.id, now_s=view.clock(), can_realtime=can_realtime)
@@ -140,19 +148,21 @@ class PipeRoutes:
 
     async def close(self, request: Request) -> Response:
         """End a session; unknown ones too."""
-        self._context.authorise(request)
+        key = self._context.authorise(request)
         session_id = request.path_params["sid"]
         for view in self._context.views.values():
-            view.sessions.close(session_id)
-            await view.save_sessions()
+            if view.sessions.is_live(session_id):
+                check_view(key, view.name)
+                view.sessions.close(session_id)
+                await view.save_sessions()
         return answer({"status": "terminated", "session_id": session_id})
 
     async def poll_commands(self, request: Request) -> Response:
         """Wait for commands."""
         context = self._context
-        context.authorise(request)
+        key = context.authorise(request)
         wait_s = parse_wait(request.query_params.get("wait", "0"))
-        view, session = context.find_session(request)
+        view, session = context.find_session(request, key)
         view.sessions.beat(session.id, now_s=view.clock())
         if await request.is_disconnected():
             return answer({"commands": []})
@@ -163,9 +173,9 @@ class PipeRoutes:
     async def report_barrier(self, request: Request) -> Response:
         """Take the answer to a sync."""
         context = self._context
-        context.authorise(request)
+        key = context.authorise(request)
         body = await context.read(request, BarrierBody)
-        view, session = context.find_session(request)
+        view, session = context.find_session(request, key)
         if view.barriers.answer(session.id, body.token, body.error):
             view.notify()
         return answer({"status": "ok"})
@@ -175,10 +185,10 @@ class PipeRoutes:
     async def push(self, request: Request) -> Response:
         """Take a batch of our own protocol; answered after the commit."""
         context = self._context
-        context.authorise(request)
-        context.find_session(request)
+        key = context.authorise(request)
+        context.find_session(request, key)
         body = await read_body(request, context.config.max_body_bytes)
-        view, session = context.find_session(request)  # it may have ended while the body came
+        view, session = context.find_session(request, key)  # it may have ended while the body came
         if not session.ours:
             raise RequestRefused(409, "this session was not opened for batches; use events")
         applied = await view.submit(
@@ -203,15 +213,15 @@ class PipeRoutes:
     async def push_public(self, request: Request) -> Response:
         """Take events of a public agent; answered after the commit."""
         context = self._context
-        context.authorise(request)
-        view, session = context.find_session(request)
+        key = context.authorise(request)
+        view, session = context.find_session(request, key)
         if not session.ours:
             # Released agents send no heartbeat while they push.
             view.sessions.beat(session.id, now_s=view.clock())
         body: PublicIngest | None = None
         try:
             data = await read_body(request, context.config.max_body_bytes)
-            view, session = context.find_session(request)  # it may have ended while the body came
+            view, session = context.find_session(request, key)  # it may have ended while the body came
             try:
                 body = decode_ingest(data)
             except (msgspec.DecodeError, ValueError, RecursionError) as err:
@@ -277,9 +287,8 @@ class PipeRoutes:
     # -- consistency ------------------------------------------------------------------------------
 
     async def start_audit(self, request: Request) -> Response:
-        """Open an audit; with several views nobody can say of which."""
-        self._context.authorise(request, may_read_only=True)
-        views = list(self._context.views.values())
+        """Open an audit; with a key for several views nobody can say of which."""
+        views = self._context.list_views(self._context.authorise(request, may_read_only=True))
         if len(views) == 1:
             views[0].audit = start_audit(time.time_ns())
         return answer({"status": "audit_started", "drivers_handled": int(len(views) == 1)})

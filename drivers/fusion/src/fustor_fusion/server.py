@@ -4,6 +4,7 @@ One Fusion server, as its process sees it.
 Importing this costs nothing: the web stack and the database come with `run`, after the fork.
 """
 
+import socket
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from fustor_fusion.config import FusionConfig
 
 if TYPE_CHECKING:
+    from fustor_fusion.report import ViewReport
     from fustor_fusion.serving import Serving
 
 
@@ -22,10 +24,12 @@ class FusionServer:
 
     Args:
         config: What to serve, and where.
+        listener: Accepts instead of a socket that the server opens at the configured address.
     """
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: FusionConfig, *, listener: socket.socket | None = None) -> None:
         self._config = config
+        self._listener = listener
         self._serving: Serving | None = None
         self._stop_asked = threading.Event()
 
@@ -43,7 +47,7 @@ class FusionServer:
         """
         from fustor_fusion.serving import Serving
 
-        with Serving(self._config, is_stop_asked=self._stop_asked.is_set) as serving:
+        with Serving(self._config, is_stop_asked=self._stop_asked.is_set, listener=self._listener) as serving:
             self._serving = serving
             serving.run(on_ready)
 
@@ -58,6 +62,15 @@ class FusionServer:
         if self._serving is None:
             return {}
         return {name: view.store.get_totals() for name, view in self._serving.views.items()}
+
+    def describe_views(self, timeout_s: float) -> "dict[str, ViewReport]":
+        """
+        Return how each view stands; any thread but the one that serves.
+
+        Raises:
+            TimeoutError: The server does not answer in time.
+        """
+        return {} if self._serving is None else self._serving.describe_views(timeout_s)
 
     def owes_work(self) -> bool:
         """Tell whether a write is queued or under way; any thread."""

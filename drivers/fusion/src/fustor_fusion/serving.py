@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from typing import Self
 
 import uvicorn
@@ -14,6 +15,8 @@ from fustor_fusion.app import build_app
 from fustor_fusion.config import FusionConfig
 from fustor_fusion.context import Context
 from fustor_fusion.errors import StoreUnavailable
+from fustor_fusion.keyring import KeyRing, make_fixed_keys
+from fustor_fusion.report import ViewReport, describe_view
 from fustor_fusion.view import View
 
 log = logging.getLogger(__name__)
@@ -31,21 +34,27 @@ class Serving:
     Args:
         config: What to serve, and where.
         is_stop_asked: Tells whether the server is to stop, perhaps before it runs.
+        listener: Accepts instead of a socket at the configured address.
     """
 
-    def __init__(self, config: FusionConfig, *, is_stop_asked: Callable[[], bool]) -> None:
+    def __init__(
+        self, config: FusionConfig, *, is_stop_asked: Callable[[], bool], listener: socket.socket | None = None
+    ) -> None:
         config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._is_stop_asked = is_stop_asked
         self._loop: asyncio.AbstractEventLoop | None = None
         self.views: dict[str, View] = {}
-        self._listener = _listen(config.host, config.port)
+        self._listener = listener or _listen(config.host, config.port)
         try:
             for name in config.views:
                 self.views[name] = View(name, config.state_dir)
         except BaseException:
             self.close()
             raise
-        self._context = Context(config, self.views, asyncio.Event())
+        keys = KeyRing(make_fixed_keys(config.agent_key, config.reader_key, config.views), config.keys_file)
+        self._context = Context(config, self.views, keys, asyncio.Event())
+        if keys.fault is None:
+            self._context.end_revoked()
         self.guard = build_app(self._context)
 
     def __enter__(self) -> Self:
@@ -70,6 +79,23 @@ class Serving:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(self._context.stopping.set)
+
+    def describe_views(self, timeout_s: float) -> dict[str, ViewReport]:
+        """
+        Return how each view stands, as the event loop sees it; any other thread.
+
+        Raises:
+            TimeoutError: The loop does not answer in time, or has ended.
+        """
+        described: Future[dict[str, ViewReport]] = Future()
+
+        def describe() -> None:
+            described.set_result({name: describe_view(view) for name, view in self.views.items()})
+
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(describe)
+        return described.result(timeout_s)
 
     async def _serve(self, listener: socket.socket, on_ready: Callable[[int], None]) -> None:
         self._loop = asyncio.get_running_loop()

@@ -32,6 +32,7 @@ class AgentSession(msgspec.Struct):
         can_realtime: As its last heartbeat said.
         source_uri: For people.
         client_ip: For people.
+        key_id: The key it was opened with.
     """
 
     id: str
@@ -46,6 +47,7 @@ class AgentSession(msgspec.Struct):
     can_realtime: bool = False
     source_uri: str | None = None
     client_ip: str | None = None
+    key_id: str = ""
 
 
 class Sessions:
@@ -104,6 +106,10 @@ class Sessions:
         if session_id in self._expired:
             raise SessionExpired(session_id)
         raise SessionUnknown(session_id)
+
+    def is_live(self, session_id: str) -> bool:
+        """Tell whether a session is there, expired or not yet."""
+        return session_id in self._live
 
     def beat(self, session_id: str, *, now_s: float, can_realtime: bool | None = None) -> AgentSession:
         """

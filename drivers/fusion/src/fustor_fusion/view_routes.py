@@ -18,6 +18,7 @@ from fustor_fusion.changes import Token, parse_token, read_changes, read_token
 from fustor_fusion.context import Context, answer, parse_wait
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.export import export, read_metadata
+from fustor_fusion.guard import check_view
 from fustor_fusion.jobs import describe
 from fustor_fusion.paths import BadPath, decode_raw, normalise_text, split_path, to_text
 from fustor_fusion.queries import (
@@ -104,11 +105,12 @@ class ViewRoutes:
 
     async def _enter(self, request: Request) -> tuple[View, dict[str, str]]:
         """Check the key, find the view, wait for `sync`; return the view and the headers that every answer has."""
-        self._context.authorise(request, may_read_only=True)
+        key = self._context.authorise(request, may_read_only=True)
         name = request.path_params["view_id"]
         view = self._context.views.get(name)
         if view is None:
             raise RequestRefused(404, f"there is no view {name!r:.100}")
+        check_view(key, name)
         text = request.query_params.get("sync")
         if text is not None:
             await view.sync(_parse_sync(text))
