@@ -60,11 +60,11 @@ class FusionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Args:
         host: Address; loopback unless you know what you do.
-        port: 1 to 65535, or 0 for any free one.
+        port: Senders and readers must know it, so it cannot be left to the system.
     """
 
     host: str = "127.0.0.1"
-    port: Port = 8102
+    port: Annotated[int, msgspec.Meta(ge=1, le=_HIGHEST_PORT)] = 8102
 
 
 class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -376,15 +376,15 @@ def _check_two_ports(
 
 def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for name in (CONSOLE_PORT_VARIABLE, FUSION_PORT_VARIABLE):
+    for name, lowest in ((CONSOLE_PORT_VARIABLE, 0), (FUSION_PORT_VARIABLE, 1)):
         text = environ.get(name, "").strip()
         if not text:
             continue
         # The length first: Python refuses to read a number of thousands of digits.
-        if text.isascii() and text.isdigit() and len(text) <= _LONGEST_PORT and int(text) <= _HIGHEST_PORT:
+        if text.isascii() and text.isdigit() and len(text) <= _LONGEST_PORT and lowest <= int(text) <= _HIGHEST_PORT:
             found[name] = int(text)
         else:
-            remedy = f"use a number from 0 to {_HIGHEST_PORT}, or unset it"
+            remedy = f"use a number from {lowest} to {_HIGHEST_PORT}, or unset it"
             problems.append(Problem("environment", None, name, show((), text), "it is not a port", remedy))
     return found
 

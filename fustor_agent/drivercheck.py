@@ -164,8 +164,7 @@ class _Check:
         if isinstance(self._entry, SourceConfig):
             return self._entry.config
         fusion = self._config.fusion
-        # Port 0 is any free one, known only once Fusion listens; here any number serves.
-        return resolve_embedded(self._entry, url=format_url(fusion.host, fusion.port or 1), key="made-on-first-start")
+        return resolve_embedded(self._entry, url=format_url(fusion.host, fusion.port), key="made-on-first-start")
 
     def _try_out(
         self, driver: type[SourceDriver] | type[PusherDriver], settings: msgspec.Struct

@@ -24,7 +24,7 @@ def check_ports(config: Config, *, held: Config | None = None) -> None:
     if config.console.port and not console_held:
         _check("console", config.console.host, config.console.port, CONSOLE_PORT_VARIABLE)
     fusion_held = held is not None and held.uses_embedded and held.fusion == config.fusion
-    if config.uses_embedded and config.fusion.port and not fusion_held:
+    if config.uses_embedded and not fusion_held:
         _check("fusion", config.fusion.host, config.fusion.port, FUSION_PORT_VARIABLE)
 
 

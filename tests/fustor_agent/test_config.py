@@ -128,6 +128,13 @@ def test_a_bad_port_variable_is_named(tmp_path: Path, value: str) -> None:
     assert problem.startswith("environment: FUSTOR_CONSOLE_PORT = ")
 
 
+def test_the_embedded_fusion_needs_a_port_that_its_senders_know(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"fusion\.port = 0: expected int >= 1"):
+        load(write(tmp_path, "fusion: {port: 0}\n"), {})
+    with pytest.raises(BadConfig, match="use a number from 1 to 65535"):
+        load(write(tmp_path, ""), {"FUSTOR_FUSION_PORT": "0"})
+
+
 def test_an_empty_port_variable_counts_as_unset(tmp_path: Path) -> None:
     assert load(write(tmp_path, GOOD), {"FUSTOR_CONSOLE_PORT": ""}).console.port == 8100
 

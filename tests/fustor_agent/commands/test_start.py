@@ -194,7 +194,7 @@ def test_an_agent_that_is_started_with_closed_streams_runs(
 ) -> None:
     starter = command(paths, "start", *options, first=lambda: [os.close(number) for number in closed])
     pid = until(lambda: holder_pid(paths), within_s=DEADLINE_S, what="the PID file")
-    until(lambda: "stand-in: runs" in paths.log.read_text(), within_s=DEADLINE_S, what="the agent")
+    until(lambda: paths.log.exists() and "stand-in: runs" in paths.log.read_text(), within_s=DEADLINE_S, what="the log")
     # Files that the agent opens must not become its standard streams: what is printed would go into them.
     names = [os.readlink(f"/proc/{pid}/fd/{number}") for number in closed]
     assert set(names) <= {os.devnull, str(paths.log)}
