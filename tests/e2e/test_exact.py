@@ -1,11 +1,14 @@
 """The whole agent on a real tree: after a sync, the view is the tree."""
 
+import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -251,17 +254,23 @@ def test_a_burst_of_fifty_thousand_files_is_exact(watched: Watched) -> None:
     assert watched.agent.status()["pipes"][0]["counters"]["lost"] == 0
 
 
-@pytest.mark.parametrize("worker", ["watch.source", "watch.pusher", "fusion", "console"])
-def test_killing_a_worker_ten_times_under_load_loses_nothing(watched: Watched, worker: str) -> None:
+_WORKERS = ("watch.source", "watch.pusher", "fusion", "console")
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [_WORKERS, *(pytest.param((each,), marks=pytest.mark.chaos) for each in _WORKERS)],
+    ids=lambda workers: workers[0] if len(workers) == 1 else "all",
+)
+def test_killing_workers_ten_times_each_under_load_loses_nothing(watched: Watched, workers: tuple[str, ...]) -> None:
     seed = random.randrange(1 << 30)
     writer = RandomTree(watched.inside, watched.outside, random.Random(seed))
     stop = threading.Event()
     thread = threading.Thread(target=_write_until, args=(writer, stop))
     thread.start()
     try:
-        for _ in range(10):
-            pid = watched.agent.kill(worker)
-            until(lambda pid=pid: _is_replaced(watched.agent, worker, pid), within_s=60, what=f"a new {worker}")
+        with ThreadPoolExecutor(len(workers)) as killers:
+            list(killers.map(lambda worker: _kill_ten_times(watched.agent, worker), workers))
     finally:
         stop.set()
         thread.join()
@@ -295,6 +304,22 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_start_works(watched:
     watched.agent.start()
     watched.agent.wait_ready()
     watched.assert_exact()
+
+
+def _kill_ten_times(agent: AgentUnderTest, worker: str) -> None:
+    """Kill each successor too; the status comes from the file, since the console may be the one that is killed."""
+    killed: set[int] = set()
+
+    def find() -> int | None:
+        workers = json.loads((agent.home / "state" / "status.json").read_text())["workers"]
+        found = next(each for each in workers if each["name"] == worker)
+        return found["pid"] if found["state"] == "running" and found["pid"] not in killed else None
+
+    for _ in range(10):
+        pid = until(find, within_s=60, what=f"a new {worker}")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        killed.add(pid)
 
 
 def _let_write(writers: list[RandomTree], steps: int) -> None:
