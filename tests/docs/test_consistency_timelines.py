@@ -8,7 +8,7 @@ import pytest
 
 from fustor_event_model import DeleteEvent, FsItem, FsPath, FsRow, Listed, MessageSource, UpdateEvent
 from fustor_fusion.arbiter import Arbiter
-from fustor_fusion.rules import PLACEHOLDER, SUSPECT
+from fustor_fusion.rules import BLIND, PLACEHOLDER, SUSPECT
 from fustor_fusion.schema import open_database
 from fustor_fusion.tree import Tree
 
@@ -112,3 +112,14 @@ def test_suspect(view: Timeline) -> None:
     view.see(30, b"/a", AUDIT, size=8000)
     assert view.get("size") == {b"a": 8000}
     assert view.get(f"flags & {SUSPECT}") == {b"a": 0}
+
+
+def test_blind_spot(view: Timeline) -> None:
+    view.see(10, b"/a", SNAPSHOT, size=5)
+    view.see(20, b"/a", AUDIT, size=5)
+    assert view.get(f"flags & {BLIND}") == {b"a": 0}
+    view.see(30, b"/a", AUDIT, size=9)
+    view.see(31, b"/b", AUDIT)
+    assert view.get(f"flags & {BLIND}") == {b"a": BLIND, b"b": BLIND}
+    view.see(40, b"/a", REALTIME, size=9)
+    assert view.get(f"flags & {BLIND}") == {b"a": 0, b"b": BLIND}

@@ -4,6 +4,7 @@ import pytest
 
 from fustor_event_model import FsRow
 from fustor_fusion.rules import (
+    BLIND,
     PLACEHOLDER,
     REALTIME,
     SUSPECT,
@@ -11,8 +12,10 @@ from fustor_fusion.rules import (
     Stored,
     Verdict,
     deletes,
+    first_flags,
     is_buried,
     judge_row,
+    next_blind,
     next_flags,
 )
 
@@ -30,8 +33,10 @@ def row(*, mode: int = FILE, mtime_ns: int = 100, inode: int = 7, size: int = 10
     return FsRow(b"n", size, mtime_ns, 0, mode, 0, 0, 1, inode, 1, None, atomic)
 
 
-def seen(idx: int, *, owner: int = 1, realtime: bool = False, ordered: bool = True) -> Seen:
-    return Seen(idx, owner, realtime, ordered)
+def seen(
+    idx: int, *, owner: int = 1, realtime: bool = False, ordered: bool = True, blind: bool = False
+) -> Seen:
+    return Seen(idx, owner, realtime, ordered, blind)
 
 
 @pytest.mark.parametrize(("index", "verdict"), [(9, Verdict.DROP), (10, Verdict.UPDATE), (11, Verdict.UPDATE)])
@@ -105,3 +110,29 @@ def test_a_scan_clears_the_suspicion_only_of_an_unchanged_file():
 
 def test_a_directory_is_never_suspect():
     assert next_flags(None, row(mode=DIR, atomic=False), seen(1, realtime=True)) == REALTIME
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "how", "blind"),
+    [
+        (None, {}, {"blind": True}, True),
+        (None, {}, {}, False),
+        (None, {}, {"realtime": True}, False),
+        (0, {}, {"blind": True}, False),
+        (0, {"size": 11}, {"blind": True}, True),
+        (0, {"mtime_ns": 101}, {"blind": True}, True),
+        (0, {"size": 11}, {}, False),
+        (REALTIME, {"size": 11}, {"blind": True}, True),
+        (PLACEHOLDER, {}, {"blind": True}, True),
+        (BLIND, {}, {"blind": True}, True),
+        (BLIND, {}, {}, True),
+        (BLIND, {"size": 11}, {}, True),
+        (BLIND, {}, {"realtime": True}, False),
+    ],
+)
+def test_what_a_blind_look_made_or_changed_is_a_blind_spot_until_realtime_says_something(before, change, how, blind):
+    old = None if before is None else stored(10, flags=before)
+    assert next_blind(old, row(**change), seen(11, **how)) == (BLIND if blind else 0)
+    assert bool(next_flags(old, row(**change), seen(11, **how)) & BLIND) is blind
+    if old is None:
+        assert first_flags(seen(11, **how)) == next_flags(None, row(mode=DIR), seen(11, **how))

@@ -18,15 +18,17 @@ from fustor_event_model import (
     SnapshotEnd,
     UpdateEvent,
 )
+from fustor_fusion.blindspots import BlindDeletions, clear_blind_spots
 from fustor_fusion.links import HardLinks
 from fustor_fusion.paths import BadPath, are_plain_names, split_path
 from fustor_fusion.removal import clear_subtree, remove_node
-from fustor_fusion.rules import Seen, Stored, Verdict, deletes, is_buried, judge_row, next_flags
+from fustor_fusion.rules import PLACEHOLDER, Seen, Stored, Verdict, deletes, is_buried, judge_row, next_flags
 from fustor_fusion.tree import Directory, Tree
 
 _MAX_INT = (1 << 63) - 1
 _MAX_MODE = (1 << 32) - 1  # what `stat.S_ISDIR` takes
 _MANY_GONE = 1_000  # from here on it is shorter to read a directory again than to name what is gone
+_BLIND_SOURCES = frozenset((MessageSource.AUDIT, MessageSource.ON_DEMAND))
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -66,11 +68,13 @@ class Arbiter:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self._links = HardLinks(tree)
+        self.blind_deletions = BlindDeletions(tree.db)
         self._memo: tuple[bytes, int, Directory | None] = (b"", -1, None)
 
     def forget(self) -> None:
         """Drop what was noted, after a rollback."""
         self._links.forget()
+        self.blind_deletions.forget()
         self._memo = (b"", -1, None)
 
     def apply(self, items: Sequence[FsItem], *, owner: int, ordered: bool = True, careful: bool = False) -> Applied:
@@ -88,7 +92,8 @@ class Arbiter:
         """
         applied = Applied()
         for item in items:
-            seen = Seen(item.index, owner, item.message_source is MessageSource.REALTIME, ordered)
+            source = item.message_source
+            seen = Seen(item.index, owner, source is MessageSource.REALTIME, ordered, source in _BLIND_SOURCES)
             if not 0 <= item.index <= _MAX_INT:
                 self._refuse_item(item, applied)
             elif isinstance(item, (UpdateEvent, InsertEvent)):
@@ -112,6 +117,11 @@ class Arbiter:
             self._links.spread_all()
         return applied
 
+    def clear_blind_spots(self) -> None:
+        """Forget every blind spot: a session begins."""
+        clear_blind_spots(self.tree)
+        self.blind_deletions.forget()
+
     def flush(self) -> None:
         """Carry out every collected write."""
         tree = self.tree
@@ -119,8 +129,8 @@ class Arbiter:
         for directory, seen, rows in tree.flush_new():
             self._merge(directory, [row.path for row in rows], rows, seen)
 
-    def list_directory(self, directory: Directory, index: int) -> None:
-        """Apply the rule gone-by-listing to one directory."""
+    def list_directory(self, directory: Directory, index: int, *, blind: bool = False) -> None:
+        """Apply the rule gone-by-listing to one directory; `blind` as in `Seen`."""
         tree = self.tree
         if not (directory.fresh and directory.lowest >= index):
             self.flush()
@@ -131,6 +141,8 @@ class Arbiter:
                 tree.changes.list(directory.id)
             for name, id_, floor, flags, size in gone:
                 remove_node(tree, directory.id, name, id_=id_, floor=floor, flags=flags, size=size, limit=index - 1)
+                if blind and not flags & PLACEHOLDER:
+                    self.blind_deletions.add(directory.id, name, index)
             if directory.buries:
                 tree.execute("DELETE FROM tombstones WHERE parent=? AND idx<=?", (directory.id, index))
         directory.fresh = False
@@ -212,6 +224,8 @@ class Arbiter:
         self.tree.flush_puts()
 
     def _apply_one(self, directory: Directory, name: bytes, row: FsRow, stored: Stored | None, seen: Seen) -> None:
+        if seen.realtime:
+            self.blind_deletions.discard(directory.id, name)
         if stored is None:
             self._add(directory, name, row, seen)
             return
@@ -237,6 +251,7 @@ class Arbiter:
             return
         if tombstone is not None:
             tree.clear_tombstone(directory, name)
+        self.blind_deletions.discard(directory.id, name)
         if stat.S_ISDIR(row.mode):
             floor = max(tombstone or 0, directory.floor) if seen.ordered else 0
             tree.add_directory(directory, name, row, seen, idx=seen.idx, floor=floor)
@@ -334,6 +349,8 @@ class Arbiter:
         self.tree.set_tombstone(directory, way[-1], seen)
 
     def _delete_name(self, directory: Directory, name: bytes, seen: Seen) -> None:
+        if seen.realtime:
+            self.blind_deletions.discard(directory.id, name)
         stored = self.tree.find_one(directory.id, name)
         if stored is None:
             if seen.idx >= directory.floor:
@@ -345,6 +362,8 @@ class Arbiter:
             return
         if self._remove(directory, stored, limit=max(seen.idx, stored.idx)):
             self.tree.set_tombstone(directory, name, seen)
+        if seen.blind and not stored.flags & PLACEHOLDER:
+            self.blind_deletions.add(directory.id, name, seen.idx)
 
     def _clear_old(self, parent: Directory, stored: Stored, seen: Seen) -> None:
         """A directory that is there now was gone before: what is below and older went with it."""
@@ -362,7 +381,7 @@ class Arbiter:
             return
         directory = self.resolve(way, seen)
         if directory is not None:
-            self.list_directory(directory, item.index)
+            self.list_directory(directory, item.index, blind=seen.blind)
 
     # -- refusals ---------------------------------------------------------------------------
 

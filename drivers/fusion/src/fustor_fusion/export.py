@@ -9,7 +9,7 @@ import msgspec
 
 from fustor_fusion.paths import to_text
 from fustor_fusion.queries import find_place
-from fustor_fusion.rules import PLACEHOLDER, SUSPECT
+from fustor_fusion.rules import BLIND, PLACEHOLDER, SUSPECT
 
 _LINES = 500
 _UINT64 = (1 << 64) - 1
@@ -114,7 +114,7 @@ def _describe(path: str, raw_path: bytes | None, columns: _Columns) -> ExportRow
     return ExportRow(
         path, kind, size, mtime_ns, ctime_ns, mode, uid, gid, inode & _UINT64, nlink,
         target_text,
-        bool(flags & SUSPECT), False,
+        bool(flags & SUSPECT), bool(flags & BLIND),
         msgspec.UNSET if raw_path is None else (to_text(raw_path)[1] or msgspec.UNSET),
         target_raw or msgspec.UNSET,
     )

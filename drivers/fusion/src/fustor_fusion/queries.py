@@ -226,16 +226,40 @@ class Suspect(msgspec.Struct, frozen=True):
 
 def read_suspects(db: apsw.Connection) -> list[Suspect]:
     """Return every suspect file, sorted by the bytes of its path."""
-    paths: dict[int, bytes] = {ROOT_ID: b""}
     rows: list[Any] = db.execute("SELECT parent, name FROM nodes WHERE flags & 3 AND flags & 1").fetchall()
+    get_path = make_path_finder(db)
+    found = sorted(get_path(parent) + b"/" + name for parent, name in rows)
+    return [Suspect(text, raw=raw or msgspec.UNSET) for text, raw in map(to_text, found)]
+
+
+def make_path_finder(db: apsw.Connection) -> Callable[[int], bytes]:
+    """Make a function that returns the path of a directory by its number, the root's being empty, and remembers it."""
+    paths: dict[int, bytes] = {ROOT_ID: b""}
 
     def get_place(id_: int) -> tuple[int, bytes]:
         place: Any
         place, = db.execute("SELECT parent, name FROM totals WHERE id=?", (id_,)).fetchall()
         return place[0], place[1]
 
-    found = sorted(find_path(parent, paths, get_place) + b"/" + name for parent, name in rows)
-    return [Suspect(text, raw=raw or msgspec.UNSET) for text, raw in map(to_text, found)]
+    return lambda id_: find_path(id_, paths, get_place)
+
+
+def read_blind_spots(db: apsw.Connection) -> Iterator[bytes]:
+    """Give the files that only an audit or a scan saw, and the names that these found gone, as one JSON object."""
+    get_path = make_path_finder(db)
+    (count,), = db.execute("SELECT count(*) FROM nodes WHERE flags & 8 AND id IS NULL")
+    yield b'{"additions_count":%d,"additions":[' % count
+    parent: Any
+    rows = db.execute(f"SELECT parent, {_NODE} FROM nodes WHERE flags & 8 AND id IS NULL ORDER BY parent, name")
+    for number, (parent, *columns) in enumerate(rows):
+        node: Any = columns
+        text = _encode(_describe(get_path(parent) + b"/" + node[0], node, only_path=False))
+        yield b"," + text if number else text
+    # What lay in a directory that is gone itself is part of that.
+    gone: list[Any] = db.execute(
+        "SELECT b.parent, b.name FROM blind_deletions AS b JOIN totals ON totals.id = b.parent").fetchall()
+    deletions = sorted(get_path(parent) + b"/" + name for parent, name in gone)
+    yield b'],"deletion_count":%d,"deletions":%b}' % (len(deletions), _encode([to_text(path)[0] for path in deletions]))
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -243,6 +267,7 @@ class Stats(msgspec.Struct, frozen=True):
 
     sums: Sums
     suspects: int
+    has_blind_spots: bool
     newest_index: int
     generation: str
 
@@ -250,8 +275,9 @@ class Stats(msgspec.Struct, frozen=True):
 def read_stats(db: apsw.Connection) -> Stats:
     """Return what a view holds; takes no longer for a larger view."""
     (suspects,), = db.execute("SELECT count(*) FROM nodes WHERE flags & 3 AND flags & 1")
+    blind = db.execute("SELECT 1 FROM nodes WHERE flags & 8 UNION ALL SELECT 1 FROM blind_deletions LIMIT 1").fetchall()
     (newest,), = db.execute("SELECT ifnull(max(newest), 0) FROM owners")
-    return Stats(read_sums(db, ROOT_ID), suspects, newest, read_meta(db)["generation"])
+    return Stats(read_sums(db, ROOT_ID), suspects, bool(blind), newest, read_meta(db)["generation"])
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,6 +10,7 @@ The rules, by their names in docs/CONSISTENCY_DESIGN.md:
     gone-by-listing       a child with a lower index than the listing is gone
     new-identity          another (device, inode) with a higher index is another directory
     suspect               seen being written, until it was seen closed or unchanged
+    blind-spot            seen by an audit or an on-demand scan only, until realtime says something of it
 """
 
 import enum
@@ -22,6 +23,7 @@ from fustor_event_model import FsRow
 SUSPECT = 1
 PLACEHOLDER = 2
 REALTIME = 4
+BLIND = 8
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
@@ -34,12 +36,14 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
         realtime: It came on the realtime lane.
         ordered: The index is the agent's own and says when it looked; False when it is
             only the order of arrival.
+        blind: It came by an audit or an on-demand scan, of which no change told.
     """
 
     idx: int
     owner: int
     realtime: bool
     ordered: bool
+    blind: bool = False
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -132,9 +136,24 @@ def deletes(stored: Stored, seen: Seen) -> bool:
     return stored.owner != seen.owner and seen.realtime and not stored.flags & REALTIME
 
 
+def first_flags(seen: Seen) -> int:
+    """Compute the flags of a node that was not stored, from how it was seen (blind-spot)."""
+    return REALTIME if seen.realtime else BLIND if seen.blind else 0
+
+
+def next_blind(stored: Stored | None, row: FsRow, seen: Seen) -> int:
+    """Compute whether a node of which a row is taken is a blind spot: `BLIND` or 0 (blind-spot)."""
+    if seen.realtime:
+        return 0
+    known = stored is not None and not stored.flags & PLACEHOLDER
+    if stored is None or not known or (stored.size, stored.mtime_ns) != (row.size, row.mtime_ns):
+        return BLIND if seen.blind else stored.flags & BLIND if stored is not None else 0
+    return stored.flags & BLIND
+
+
 def next_flags(stored: Stored | None, row: FsRow, seen: Seen) -> int:
-    """Compute the flags of a node from a row that is taken (suspect)."""
-    flags = REALTIME if seen.realtime else 0
+    """Compute the flags of a node from a row that is taken (suspect, blind-spot)."""
+    flags = REALTIME if seen.realtime else next_blind(stored, row, seen)
     if stat.S_ISDIR(row.mode):
         return flags
     if seen.realtime:

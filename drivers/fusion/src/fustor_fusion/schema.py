@@ -79,7 +79,21 @@ def _add_changes(connection: apsw.Connection) -> None:
     connection.execute(_ADD_CHANGES)
 
 
-_STEPS: Final[tuple[Callable[[apsw.Connection], None], ...]] = (_add_totals, _add_changes)
+# What only an audit or a scan saw, see blindspots.py.
+_ADD_BLIND_SPOTS = """
+CREATE INDEX blind ON nodes(parent, name) WHERE flags & 8;
+CREATE TABLE blind_deletions(
+  parent INTEGER NOT NULL, name BLOB NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY(parent, name)) WITHOUT ROWID;
+"""
+
+
+def _add_blind_spots(connection: apsw.Connection) -> None:
+    connection.execute(_ADD_BLIND_SPOTS)
+
+
+_STEPS: Final[tuple[Callable[[apsw.Connection], None], ...]] = (
+    _add_totals, _add_changes, _add_blind_spots,
+)
 """What makes version 2 of version 1, version 3 of version 2, and so on; a step once released never changes."""
 
 VERSION: Final = 1 + len(_STEPS)
@@ -184,7 +198,8 @@ def _create(connection: apsw.Connection) -> None:
 
 
 def _check(connection: apsw.Connection, *, every_page: bool) -> None:
-    for table in ("nodes", "tombstones", "owners", "positions", "sessions", "meta", "totals", "changes"):
+    tables = ("nodes", "tombstones", "owners", "positions", "sessions", "meta", "totals", "changes", "blind_deletions")
+    for table in tables:
         connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
     if not connection.execute("SELECT 1 FROM meta WHERE key='generation'").fetchall():
         raise _Unusable("it has no generation")

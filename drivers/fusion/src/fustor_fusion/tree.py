@@ -8,7 +8,7 @@ import msgspec
 
 from fustor_event_model import FsRow
 from fustor_fusion.changes import Changes
-from fustor_fusion.rules import PLACEHOLDER, REALTIME, Seen, Stored
+from fustor_fusion.rules import PLACEHOLDER, REALTIME, Seen, Stored, first_flags
 from fustor_fusion.schema import ROOT_ID, read_meta
 from fustor_fusion.totals import Totals
 
@@ -212,7 +212,7 @@ class Tree:
     def add_directory(self, directory: Directory, name: bytes, row: FsRow | None, seen: Seen, *,
                       idx: int, floor: int) -> Directory:
         """Make a directory at once; without a row it is a placeholder."""
-        flags = (REALTIME if seen.realtime else 0) if row is not None else PLACEHOLDER
+        flags = first_flags(seen) if row is not None else PLACEHOLDER
         columns = _astuple(row)[1:_ROW_COLUMNS] if row is not None else (0, 0, 0, 0o040000, 0, 0, 0, 0, 1, None)
         made = Directory(self.next_id, directory.id, name, idx, floor, flags, True, _NEVER, False)
         self.next_id += 1
@@ -266,7 +266,7 @@ class Tree:
         rows = [row for group in groups for row in group[2]]
         heads: list[tuple[int, int, int, int]] = []
         for directory, seen, members in groups:
-            heads += [(directory.id, seen.idx, seen.owner, 0)] * len(members)
+            heads += [(directory.id, seen.idx, seen.owner, first_flags(seen))] * len(members)
         at = 0
         while at < len(rows):
             width = _pick_width(len(rows) - at)

@@ -104,6 +104,8 @@ class View:
 
         def save(writer: Writer, _: bool) -> None:
             for state in states:
+                if not writer.db.execute("SELECT 1 FROM sessions WHERE id=?", state[:1]).fetchall():
+                    writer.arbiter.clear_blind_spots()
                 writer.db.execute("INSERT INTO sessions(id, state) VALUES(?,?)"
                                   " ON CONFLICT DO UPDATE SET state=excluded.state", state)
             for session_id in ended:

@@ -26,6 +26,7 @@ from fustor_fusion.queries import (
     find_directory,
     find_node,
     find_page,
+    read_blind_spots,
     read_stats,
     read_suspects,
     read_tree,
@@ -94,6 +95,7 @@ class ViewRoutes:
             Route("/{view_id}/search", self.search, methods=["GET"]),
             Route("/{view_id}/stats", self.get_stats, methods=["GET"]),
             Route("/{view_id}/metadata", self.get_metadata, methods=["GET"]),
+            Route("/{view_id}/blind-spots", self.get_blind_spots, methods=["GET"]),
             Route("/{view_id}/suspect-list", self.get_suspects, methods=["GET"]),
             Route("/{view_id}/du", self.get_usage, methods=["GET"]),
             Route("/{view_id}/changes", self.get_changes, methods=["GET"]),
@@ -228,6 +230,11 @@ class ViewRoutes:
         view, headers = await self._enter(request)
         return answer(await self._ask(view, read_suspects, headers), headers=headers)
 
+    async def get_blind_spots(self, request: Request) -> Response:
+        """Answer with what only audits and on-demand scans saw."""
+        view, headers = await self._enter(request)
+        return await self._stream(view, read_blind_spots, headers, "application/json")
+
     async def get_usage(self, request: Request) -> Response:
         """Answer with how much there is at a path, all below it included."""
         names = _parse_path(request)
@@ -246,7 +253,7 @@ class ViewRoutes:
         stats = {
             "item_count": sums.files + sums.directories + 1, "total_files": sums.files,
             "total_directories": sums.directories + 1, "total_size": sums.bytes, "latency_ms": 0.0,
-            "staleness_seconds": 0.0, "oldest_item_path": None, "has_blind_spot": False,
+            "staleness_seconds": 0.0, "oldest_item_path": None, "has_blind_spot": found.has_blind_spots,
             "suspect_file_count": found.suspects, "logical_now": time.time(),
             "files": sums.files, "directories": sums.directories, "bytes": sums.bytes,
             "newest_index": found.newest_index, "generation": found.generation,
