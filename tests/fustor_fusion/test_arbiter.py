@@ -44,6 +44,7 @@ class View:
         applied = self.arbiter.apply(items, owner=owner, ordered=ordered, careful=careful)
         self.tree.save()
         self.db.execute("COMMIT")
+        self.copy.follow(self.db, limit=3)
         return applied
 
     def dump(self, *columns: str) -> dict[bytes, object]:
@@ -66,7 +67,6 @@ class View:
     def check(self) -> None:
         """Compare the counts with the nodes, and a copy that followed the changes with the view."""
         check_counts(self.db)
-        self.copy.follow(self.db, limit=3)
         assert self.copy.rows == read_export(self.db)
 
 

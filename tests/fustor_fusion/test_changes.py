@@ -79,6 +79,17 @@ def test_a_snapshot_of_a_new_directory_is_one_change(fusion, agent, make):
     assert name_changes(ask(fusion, since=token)) == []
 
 
+def test_many_names_that_a_listing_removes_are_one_change(fusion, agent, make):
+    rows = [make.row(b"%04d" % n, inode=n) for n in range(1003)]
+    agent.snapshot(make.update(5, b"/d/", rows, SNAPSHOT), make.listed(5, b"/d"))
+    token = ask(fusion)["token"]
+    agent.push(make.update(6, b"/d/", rows[1002:], SNAPSHOT), make.listed(6, b"/d"), lane="audit")
+    assert name_changes(ask(fusion, since=token)) == [("listed", "/d")]
+    token = ask(fusion)["token"]
+    agent.push(make.listed(7, b"/d"), lane="audit")
+    assert name_changes(ask(fusion, since=token)) == [("gone", "/d/1002")]
+
+
 def test_an_export_of_a_directory_tells_what_is_below_it(fusion, agent, make):
     agent.push(make.update(5, b"/d/caf\xe9/", [make.row(b"x")]), make.update(5, b"/", [make.row(b"a")]))
     lines = fusion.get("p/export", path="/d").text.splitlines()
