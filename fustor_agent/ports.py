@@ -2,9 +2,12 @@
 
 import errno
 import socket
+from typing import Final
 
 from fustor_agent.config import CONSOLE_PORT_VARIABLE, FUSION_PORT_VARIABLE, Config
 from fustor_agent.errors import AgentError
+
+_VARIABLES: Final = {"console": CONSOLE_PORT_VARIABLE, "fusion": FUSION_PORT_VARIABLE}
 
 
 def check_ports(config: Config, *, held: Config | None = None) -> None:
@@ -20,12 +23,18 @@ def check_ports(config: Config, *, held: Config | None = None) -> None:
     Raises:
         AgentError: One is taken, or cannot be bound.
     """
-    console_held = held is not None and held.console == config.console
-    if config.console.port and not console_held:
-        _check("console", config.console.host, config.console.port, CONSOLE_PORT_VARIABLE)
-    fusion_held = held is not None and held.uses_embedded and held.fusion == config.fusion
-    if config.uses_embedded and not fusion_held:
-        _check("fusion", config.fusion.host, config.fusion.port, FUSION_PORT_VARIABLE)
+    ours = [address for _, address in _list_listening(held)] if held is not None else []
+    for section, address in _list_listening(config):
+        if address not in ours:
+            _check(section, *address, _VARIABLES[section])
+
+
+def _list_listening(config: Config) -> list[tuple[str, tuple[str, int]]]:
+    """Return the sections that listen, and where."""
+    listening = [("console", (config.console.host, config.console.port))] if config.console.port else []
+    if config.uses_embedded:
+        listening.append(("fusion", (config.fusion.host, config.fusion.port)))
+    return listening
 
 
 def _check(section: str, host: str, port: int, variable: str) -> None:

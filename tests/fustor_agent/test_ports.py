@@ -37,3 +37,9 @@ def test_a_port_that_is_off_is_not_checked() -> None:
 def test_an_address_of_another_machine_is_named(host: str) -> None:
     with pytest.raises(AgentError, match=r"console\.host"):
         check_ports(Config(console=ConsoleConfig(host=host, port=8100)))
+
+
+def test_a_port_that_another_part_of_the_running_agent_gives_up_is_not_taken(taken: int) -> None:
+    held = Config(console=ConsoleConfig(port=taken))
+    changed = build_watch("/x", {"FUSTOR_CONSOLE_PORT": "0", "FUSTOR_FUSION_PORT": str(taken)})
+    check_ports(changed, held=held)
