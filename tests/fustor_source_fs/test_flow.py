@@ -264,6 +264,24 @@ def test_a_row_above_that_gets_lost_while_it_is_said_again_drops_no_listing_belo
     still.assert_exact()
 
 
+def test_a_barrier_waits_for_what_a_snapshot_had_to_leave_to_the_messages(inside, still):
+    make(inside / "d" / "below")
+    still.begin()
+    (inside / "d" / "below" / "leaf").write_text("")
+    still.read()  # and tell nobody
+    still.start_snapshot()
+    still.source.barrier("b")
+    while not still.items or not isinstance(still.items[-1], Listed) or still.items[-1].path != b"/d":
+        still.step_snapshot()
+    still.step_snapshot()  # the row with which the listing of what is below begins
+    still.source.recover(still.source._inflight.add(still.node(b"/d")))
+    while still.step_snapshot():
+        pass
+    still.say()
+    assert b"/d/below/leaf" in sent(still.items[: still.items.index(Barrier("b"))])
+    still.assert_exact()
+
+
 def test_what_got_lost_of_a_directory_that_is_gone_is_nobodys_work(inside, still):
     make(inside / "d", "f")
     still.begin()

@@ -319,7 +319,7 @@ class Looker:
             with os.scandir(at.fd) as entries:
                 while True:
                     index = self._clock.stamp()
-                    rows = self._look_at_entries(at, entries, found)
+                    rows = self._look_at_entries(at, entries, found, mark)
                     if not rows:
                         break
                     yield self._make_update(rows, at.path, index, at.lane, self._inflight.add(at.node, (), at.since_s))
@@ -349,7 +349,7 @@ class Looker:
                 continue
             except OSError:
                 pass  # the look says what is wrong
-            self._work.look(at.node, name, age=None if mark is None else mark.age)
+            self._work.look(at.node, name, age=_age(mark))
         if gone:
             yield self._make_delete(gone, at.path, index, self._inflight.add(at.node, gone, at.since_s), at.lane)
 
@@ -375,7 +375,7 @@ class Looker:
             try:
                 status = stat_directory(self._root, path)
             except OSError:  # on its way to another place, and all below it; the look says what is wrong
-                self._work.look_self(above, age=None if mark is None else mark.age)
+                self._work.look_self(above, age=_age(mark))
                 self._defer(at.node, mark)
                 return False
             yield self._make_own_row(above, path, status, index, at)
@@ -390,7 +390,11 @@ class Looker:
         return self._make_update(rows, prefix, index, at.lane, self._inflight.add(node, (), at.since_s))
 
     def _look_at_entries(
-        self, at: "_Listing", entries: Iterator["os.DirEntry[str]"], found: Callable[[Node], None]
+        self,
+        at: "_Listing",
+        entries: Iterator["os.DirEntry[str]"],
+        found: Callable[[Node], None],
+        mark: Group | None,
     ) -> list[FsRow]:
         """Look at the next so many names; an empty answer says that there are no more."""
         node, fd, known, takes = at.node, at.fd, at.known, self._takes
@@ -412,15 +416,15 @@ class Looker:
             except FileNotFoundError:
                 continue
             except OSError as err:
-                self._note_unseen(at, name, err)
+                self._note_unseen(at, name, err, mark)
             if len(rows) >= _CHUNK_ROWS:
                 break
         return rows
 
-    def _note_unseen(self, at: "_Listing", name: bytes, err: OSError) -> None:
+    def _note_unseen(self, at: "_Listing", name: bytes, err: OSError, mark: Group | None) -> None:
         at.seen.add(name)  # it is there, as far as is known
         if err.errno == errno.EINVAL:  # a symbolic link no more
-            self._work.look(at.node, name)
+            self._work.look(at.node, name, age=_age(mark))
         else:
             at.complete = False
             self._skip(at.node, at.path, err)
@@ -434,7 +438,7 @@ class Looker:
         if self._is_void(at):
             return True  # whoever made it void has noted the directory
         if self._tree.get_arrived(at.node):  # a row above got lost meanwhile, and goes before what is below
-            self._work.mark_dirty(at.node, age=None if mark is None else mark.age)
+            self._work.mark_dirty(at.node, age=_age(mark))
             return True
         return False
 
@@ -444,7 +448,7 @@ class Looker:
         except OSError as err:
             if err.errno in _GONE and node.parent is not None:
                 # Not gone, only not there: an ancestor may be under way. Look again, from above.
-                self._work.look_self(node, age=None if taken is None else taken.age)
+                self._work.look_self(node, age=_age(taken))
                 self._defer(node, taken)
             else:
                 self._skip(node, path, err)
@@ -458,7 +462,7 @@ class Looker:
 
     def _defer(self, node: Node, taken: Group | None) -> None:
         """List a directory again a little later; until then the work counts as undone."""
-        mark = self._work.open_group(None if taken is None else taken.age)
+        mark = self._work.open_group(_age(taken))
         self._deferred.append((self._now() + _LOOK_AGAIN_S, node, mark))
 
     def _watch(self, node: Node, fd: int) -> None:
@@ -540,6 +544,11 @@ class Looker:
             prefix=_below(path),
             position=position,
         )
+
+
+def _age(taken: Group | None) -> int:
+    """Return the age of work that follows from other work; what a snapshot or audit leaves is as old as any."""
+    return 0 if taken is None else taken.age
 
 
 def _below(path: bytes) -> bytes:
