@@ -2,14 +2,11 @@
 
 import importlib
 import logging
-import resource
 from collections.abc import Callable
 from typing import Final
 
-from fustor_agent import __version__, logs, status
+from fustor_agent import __version__, status
 from fustor_agent.config import Config, Draft, read_again
-from fustor_agent.errors import AgentError
-from fustor_agent.exitcodes import ExitCode
 from fustor_agent.identity import IndexReserve, make_identity
 from fustor_agent.paths import Paths
 from fustor_agent.plan import PUSHER_SUFFIX, SOURCE_SUFFIX, Plan, make_plan
@@ -17,6 +14,10 @@ from fustor_agent.ports import check_ports
 from fustor_agent.reloading import Reloading
 from fustor_agent.statusmodel import AgentStatus, find_faults
 from fustor_core.clock import IndexClock
+from fustor_core.program import logs
+from fustor_core.program.errors import ProgramError
+from fustor_core.program.exitcodes import ExitCode
+from fustor_core.program.limits import raise_file_limit
 from fustor_supervisor.loop import Supervisor
 from fustor_supervisor.messages import Reply, Request
 from fustor_supervisor.requests import RequestResult
@@ -53,7 +54,7 @@ def run(
     """
     for name in _PRELOADED:
         importlib.import_module(name)
-    _raise_file_limit()
+    raise_file_limit()
     app = _App(config, paths, on_ready=on_ready, on_progress=on_progress)
     _log.info("agent starts version=%s foreground=%s", __version__, foreground)
     app.run()
@@ -161,7 +162,7 @@ class _App:
 
     def _read_again(self) -> Draft:
         if self._supervisor.is_stopping:
-            raise AgentError("the agent is stopping; start it again instead")
+            raise ProgramError("the agent is stopping; start it again instead")
         return read_again(self._config)
 
     def _take_over(self, config: Config) -> tuple[str, ...]:
@@ -180,9 +181,3 @@ def _compare(before: Plan, after: Plan) -> tuple[str, ...]:
         *(f"start {name}" for name in new if name not in old),
         *(f"restart {name}" for name in new if name in old and new[name] != old[name]),
     )
-
-
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

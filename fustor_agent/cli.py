@@ -2,14 +2,12 @@
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from fustor_agent import __version__
-from fustor_agent.errors import AgentError, explain
-from fustor_agent.exitcodes import ExitCode
+from fustor_core.program.commandline import EXIT_CODES, add_timeout, make_streams_safe, run_command
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -24,7 +22,6 @@ MODULES: Final = {
     "init": "init",
     "drivers": "drivers",
 }
-_DEFAULT_STOP_S: Final = 15.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,27 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    _open_missing_streams()
-    for stream in (sys.stdout, sys.stderr):
-        # File names and messages may hold any bytes; a terminal that cannot show them must not end a command.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    make_streams_safe()
     args = build_parser().parse_args(argv)
     command = cast(Command, importlib.import_module(f"fustor_agent.commands.{MODULES[args.command]}").run)
-    try:
-        return command(args)
-    except AgentError as err:
-        print(err, file=sys.stderr)
-        return err.exit_code
-    except KeyboardInterrupt:
-        return ExitCode.FAILED
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; the interpreter must not complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FAILED
-    except OSError as err:  # The edge of the command line: a full disk, a forbidden file, no more processes.
-        print(explain(err), file=sys.stderr)
-        return ExitCode.FAILED
+    return run_command(lambda: command(args))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -65,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fustor-agent",
         description="Watches file trees and pushes every change to Fusion.",
-        epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 not running, 4 already running, 5 bad config.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"fustor-agent {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -75,10 +55,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_config(start)
 
     stop = commands.add_parser("stop", help="stop the running agent")
-    _add_timeout(stop)
+    add_timeout(stop)
 
     restart = commands.add_parser("restart", help="stop the agent and start it in the background, as it was started")
-    _add_timeout(restart)
+    add_timeout(restart)
     _add_config(restart)
 
     commands.add_parser("reload", help="read the configuration again and restart what it changes")
@@ -109,41 +89,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _open_missing_streams() -> None:
-    """Open the null device where a standard stream is closed; the next file opened would get its number."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(number)
-        except OSError:
-            descriptor = os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115 - it stays open
-
-
 def _add_config(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--watch", metavar="DIR", help="watch one directory, with no configuration file")
     group.add_argument("--config", metavar="FILE", help="default: agent-config.yaml in FUSTOR_HOME")
-
-
-def _add_timeout(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--timeout",
-        metavar="S",
-        type=_parse_timeout,
-        default=_DEFAULT_STOP_S,
-        help=f"kill it after so many seconds (default {_DEFAULT_STOP_S:g})",
-    )
-
-
-def _parse_timeout(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    # Not `value < 0`: that would let "nan" pass.
-    if not 0 <= value <= 1e6:
-        raise argparse.ArgumentTypeError(f'"{text}" is not a number of seconds')
-    return value
 
 
 if __name__ == "__main__":

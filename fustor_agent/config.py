@@ -8,10 +8,11 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from fustor_agent import yamldoc
-from fustor_agent.errors import BadConfig
-from fustor_agent.problems import KeyPath, Problem, format_key, make_encodable, show
-from fustor_agent.shape import Finding, find_misfits
+from fustor_core.program.errors import BadConfig
+from fustor_core.program.listener import format_url
+from fustor_core.program.problems import KeyPath, Problem, make_encodable, show
+from fustor_core.program.shape import Finding, find_misfits
+from fustor_core.program.yamlfile import check_ids, find_repeated, list_ids, read_yaml, to_problem
 
 CONSOLE_PORT_VARIABLE = "FUSTOR_CONSOLE_PORT"
 FUSION_PORT_VARIABLE = "FUSTOR_FUSION_PORT"
@@ -20,8 +21,6 @@ WATCH_ID = "watch"
 
 _HIGHEST_PORT = 65535
 _LONGEST_PORT = 5
-# Ids become file names, worker names and parts of URLs.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 Entry = TypeVar("Entry", bound=msgspec.Struct)
@@ -29,11 +28,6 @@ Listening = TypeVar("Listening", "ConsoleConfig", "FusionConfig")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=_HIGHEST_PORT)]
 Interval = Annotated[float, msgspec.Meta(ge=0)]
-
-
-def format_url(host: str, port: int) -> str:
-    """Write the address of an HTTP server; a numeric IPv6 host goes into brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class ConsoleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -247,27 +241,14 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
     """
     # For people; the path itself may be no UTF-8.
     file = make_encodable(str(path))
-    try:
-        document = yamldoc.parse(path.read_bytes().decode())
-    except FileNotFoundError as err:
-        remedy = "write one with `fustor-agent init`, or watch a directory with `fustor-agent start --watch DIR`"
-        raise BadConfig([Problem(file, None, "", "", "there is no such file", remedy)]) from err
-    except OSError as err:
-        reason = f"it cannot be read: {err.strerror}"
-        raise BadConfig([Problem(file, None, "", "", reason, "correct the path or its permissions")]) from err
-    except UnicodeDecodeError as err:
-        raise BadConfig([Problem(file, None, "", "", "it is not UTF-8 text", "save it as UTF-8")]) from err
-    except yamldoc.YamlError as err:
-        raise BadConfig([Problem(file, err.line, "", "", str(err), "correct the YAML")]) from err
-    value = {} if document.value is None else document.value
-    findings = [
-        Finding(one.path, None, f"it stands here twice (first in line {one.first_line})", "remove one of the two")
-        for one in document.repeated
-    ]
+    remedy = "write one with `fustor-agent init`, or watch a directory with `fustor-agent start --watch DIR`"
+    document = read_yaml(path, if_missing=remedy)
+    value = document.value
+    findings = find_repeated(document)
     misfits = find_misfits(value, _FileConfig)
     findings += misfits
     findings += _find_contradictions(value, misfits)
-    problems = [_to_problem(one, file=file, document=document) for one in findings]
+    problems = [to_problem(one, file=file, document=document) for one in findings]
     overrides = _read_environment(environ, problems)
     console = _override(_take_section(value, "console", ConsoleConfig, misfits), overrides.get(CONSOLE_PORT_VARIABLE))
     fusion = _override(_take_section(value, "fusion", FusionConfig, misfits), overrides.get(FUSION_PORT_VARIABLE))
@@ -392,9 +373,9 @@ def _read_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
 def _find_contradictions(value: Any, misfits: Sequence[Finding]) -> Iterator[Finding]:
     """Find what each part allows and the whole does not, in all entries that fit."""
     # An entry that does not fit is there all the same, and has its id.
-    ids = {group: _list_ids(value, group) for group in ("sources", "senders", "pipes")}
+    ids = {group: list_ids(value, group) for group in ("sources", "senders", "pipes")}
     for group, names in ids.items():
-        yield from _check_ids(group, names)
+        yield from check_ids(group, names)
     for place, source in _take_fitting(value, "sources", SourceConfig, misfits).items():
         uri = source.config.get("uri")
         if isinstance(uri, str) and not uri.startswith("/") and not _SCHEME.match(uri):
@@ -451,28 +432,3 @@ def _list_entries(
         *((("sources", place), source) for place, source in sources.items()),
         *((("senders", place), sender) for place, sender in senders.items()),
     ]
-
-
-def _list_ids(value: Any, group: str) -> dict[int, str]:
-    """Return the ids that stand in a list, by the place of their entry."""
-    entries = value.get(group) if isinstance(value, dict) else None
-    if not isinstance(entries, list):
-        return {}
-    ids = {place: entry.get("id") for place, entry in enumerate(entries) if isinstance(entry, dict)}
-    return {place: name for place, name in ids.items() if isinstance(name, str)}
-
-
-def _check_ids(group: str, ids: Mapping[int, str]) -> Iterator[Finding]:
-    seen: dict[str, int] = {}
-    for place, name in ids.items():
-        if not _ID.fullmatch(name):
-            remedy = "use up to 64 letters, digits, dots, hyphens and underscores, beginning with a letter or digit"
-            yield Finding((group, place, "id"), name, "it is not a usable id", remedy)
-        if name in seen:
-            yield Finding((group, place, "id"), name, f"{group}[{seen[name]}] has the same id", "rename one of the two")
-        seen.setdefault(name, place)
-
-
-def _to_problem(one: Finding, *, file: str, document: yamldoc.Document) -> Problem:
-    value = "" if one.value is None else show(one.path, one.value)
-    return Problem(file, document.find_line(one.path), format_key(one.path), value, one.reason, one.remedy)

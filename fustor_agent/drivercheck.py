@@ -12,13 +12,14 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from fustor_agent.config import Config, Draft, SenderConfig, SourceConfig, format_url
+from fustor_agent.config import Config, Draft, SenderConfig, SourceConfig
 from fustor_agent.drivers import DriverKind, explain_unknown, list_drivers, load_pusher, load_source
-from fustor_agent.errors import AgentError
-from fustor_agent.problems import KeyPath, Problem, format_key, make_encodable, show
-from fustor_agent.shape import Finding, find_misfits
 from fustor_core.drivers import PusherContext, PusherDriver, SourceDriver
 from fustor_core.errors import ConfigError, FustorError
+from fustor_core.program.errors import ProgramError
+from fustor_core.program.listener import format_url
+from fustor_core.program.problems import KeyPath, Problem, format_key, make_encodable, show
+from fustor_core.program.shape import Finding, find_misfits
 
 _TIMEOUT_S = 30.0
 _READ_BYTES = 65536
@@ -89,14 +90,14 @@ class BackgroundCheck:
         Return the configuration; call it when the check is over.
 
         Raises:
-            AgentError: The check was ended from outside.
+            ProgramError: The check was ended from outside.
             BadConfig: As `check`.
         """
         how = self._child.end()
         try:
             return self._draft.finish(_decoder.decode(self._data))
         except msgspec.DecodeError as err:
-            raise AgentError(f"the check of the configuration was ended ({how}); try again") from err
+            raise ProgramError(f"the check of the configuration was ended ({how}); try again") from err
 
     def close(self) -> None:
         """End the check, finished or not."""

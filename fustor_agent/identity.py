@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fustor_agent.atomic import write_atomically
 from fustor_agent.paths import Paths
 from fustor_agent.plan import Identity
 from fustor_agent.secretfile import ensure_secret
 from fustor_core.clock import choose_seed
+from fustor_core.program.atomic import write_atomically
 
 _RESERVE_NS: Final = 300 * 10**9
 _RENEW_EVERY_S: Final = 60.0
@@ -120,7 +120,7 @@ def make_identity(paths: Paths, reserve: IndexReserve) -> Identity:
     Read the agent's id and secrets, making those that are missing.
 
     Raises:
-        AgentError: A file cannot be read or made.
+        ProgramError: A file cannot be read or made.
     """
     return Identity(
         agent_id=ensure_secret(paths.state_dir / "agent-id")[:16],

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from fustor_agent.errors import AgentError
-from fustor_agent.problems import make_encodable
+from fustor_core.program.home import find_home, prepare_home
+from fustor_core.program.pidfile import Program
 
 HOME_VARIABLE = "FUSTOR_HOME"
-_PRIVATE = 0o700
+AGENT = Program(name="the agent", command="fustor-agent")
 
 
 class Paths(msgspec.Struct, frozen=True):
@@ -73,18 +73,9 @@ class Paths(msgspec.Struct, frozen=True):
         Create the directories, readable by their owner only.
 
         Raises:
-            AgentError: They cannot be created or written to.
+            ProgramError: They cannot be created or written to.
         """
-        for directory in (self.home, self.log_dir, self.state_dir):
-            try:
-                directory.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-            except OSError as err:
-                reason = "is in the way" if isinstance(err, FileExistsError) else f"cannot be created ({err.strerror})"
-                remedy = f"set {HOME_VARIABLE} to a directory that you may write to"
-                raise AgentError(f'{HOME_VARIABLE}: "{directory}" {reason}; {remedy}') from err
-            if not os.access(directory, os.W_OK | os.X_OK):
-                remedy = f"correct its permissions or set {HOME_VARIABLE} to another directory"
-                raise AgentError(f'{HOME_VARIABLE}: "{directory}" cannot be written to; {remedy}')
+        prepare_home(HOME_VARIABLE, (self.home, self.log_dir, self.state_dir))
 
 
 def find_paths(environ: Mapping[str, str] = os.environ) -> Paths:
@@ -95,9 +86,6 @@ def find_paths(environ: Mapping[str, str] = os.environ) -> Paths:
         environ: `FUSTOR_HOME` names it; default `~/.fustor`.
 
     Raises:
-        AgentError: Its name is not UTF-8, which databases cannot open.
+        ProgramError: Its name is not UTF-8, which databases cannot open.
     """
-    home = os.path.abspath(os.path.expanduser(environ.get(HOME_VARIABLE, "").strip() or "~/.fustor"))
-    if make_encodable(home) != home:
-        raise AgentError(f'{HOME_VARIABLE}: "{make_encodable(home)}" is not UTF-8; name another directory')
-    return Paths(home=Path(home))
+    return Paths(home=find_home(HOME_VARIABLE, "~/.fustor", environ))

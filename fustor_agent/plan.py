@@ -7,13 +7,14 @@ from typing import Any, Final
 
 import msgspec
 
-from fustor_agent import logs
-from fustor_agent.config import Config, PipeConfig, format_url
+from fustor_agent.config import Config, PipeConfig
 from fustor_agent.drivercheck import resolve_embedded
 from fustor_agent.paths import Paths
 from fustor_agent.workers import console, fusion, pusher, source
 from fustor_core.clock import IndexClock
 from fustor_core.drivers import PusherContext, SourceContext
+from fustor_core.program import logs
+from fustor_core.program.listener import format_url
 from fustor_supervisor.specs import LinkSpec, StuckLimits, WorkerSpec
 
 CONSOLE: Final = "console"

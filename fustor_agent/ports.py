@@ -1,11 +1,9 @@
 """See before anything starts whether the configured ports are free."""
 
-import errno
-import socket
 from typing import Final
 
 from fustor_agent.config import CONSOLE_PORT_VARIABLE, FUSION_PORT_VARIABLE, Config
-from fustor_agent.errors import AgentError
+from fustor_core.program.listener import open_listener
 
 _VARIABLES: Final = {"console": CONSOLE_PORT_VARIABLE, "fusion": FUSION_PORT_VARIABLE}
 
@@ -21,7 +19,7 @@ def check_ports(config: Config, *, held: Config | None = None) -> None:
         held: The configuration that the running agent listens on now; what it holds is not taken.
 
     Raises:
-        AgentError: One is taken, or cannot be bound.
+        ProgramError: One is taken, or cannot be bound.
     """
     ours = [address for _, address in _list_listening(held)] if held is not None else []
     for section, address in _list_listening(config):
@@ -39,18 +37,4 @@ def _list_listening(config: Config) -> list[tuple[str, tuple[str, int]]]:
 
 def _check(section: str, host: str, port: int, variable: str) -> None:
     remedy = f"stop the program that has it, or choose another with {section}.port or {variable}"
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            # As the server does it: connections of the last agent that are still closing are no reason.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except socket.gaierror as err:
-        raise AgentError(f'{section}.host: "{host}" is no address of this machine ({err.strerror})') from err
-    except OSError as err:
-        if err.errno == errno.EADDRINUSE:
-            raise AgentError(f"{section}.port: {port} on {host} is taken; {remedy}") from err
-        if err.errno == errno.EADDRNOTAVAIL:
-            raise AgentError(f'{section}.host: "{host}" is no address of this machine') from err
-        raise AgentError(f"{section}.port: {port} on {host} cannot be used ({err.strerror}); {remedy}") from err
+    open_listener(f"{section}.", host, port, remedy=remedy).close()

@@ -6,25 +6,15 @@ from collections.abc import Callable
 from typing import TextIO
 
 from fustor_agent.statusmodel import AgentStatus, PipeInfo, Totals
+from fustor_core.program.tables import format_bytes
 
 _PLAIN_INTERVAL_S = 3.0
 _CLEAR_LINE = "\r\x1b[K"
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_STEP = 1000
 
 
 def format_progress(status: AgentStatus) -> str:
     """Say in one line how far all enabled pipes are."""
     return " | ".join(_format_pipe(pipe) for pipe in status.pipes if pipe.enabled) or "no pipe is enabled"
-
-
-def format_bytes(count: int) -> str:
-    """Write a number of bytes for people, with three digits."""
-    value, unit = float(count), 0
-    while value >= _STEP and unit < len(_UNITS) - 1:
-        value /= _STEP
-        unit += 1
-    return f"{value:.0f} {_UNITS[unit]}" if unit == 0 or value >= 100 else f"{value:.1f} {_UNITS[unit]}"
 
 
 def format_totals(totals: Totals) -> str:

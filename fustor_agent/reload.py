@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from fustor_agent.atomic import write_atomically
-from fustor_agent.exitcodes import ExitCode
+from fustor_core.program.atomic import write_atomically
+from fustor_core.program.exitcodes import ExitCode
 
 _STEP_S = 0.05
 

@@ -9,9 +9,9 @@ import msgspec
 
 from fustor_agent.config import Config, Draft
 from fustor_agent.drivercheck import BackgroundCheck
-from fustor_agent.errors import AgentError, BadConfig, explain
-from fustor_agent.exitcodes import ExitCode
 from fustor_agent.reload import ReloadOutcome, read_outcome, write_outcome
+from fustor_core.program.errors import BadConfig, ProgramError, explain
+from fustor_core.program.exitcodes import ExitCode
 from fustor_supervisor.messages import Request
 from fustor_supervisor.requests import RequestResult
 
@@ -108,7 +108,7 @@ class Reloading:
         except BadConfig as err:
             problems = tuple(str(problem) for problem in err.problems)
             self._conclude(ReloadOutcome(id=0, ok=False, problems=problems, code=err.exit_code))
-        except AgentError as err:
+        except ProgramError as err:
             self._conclude(ReloadOutcome(id=0, ok=False, problems=(str(err),), code=err.exit_code))
         except OSError as err:
             self._conclude(ReloadOutcome(id=0, ok=False, problems=(explain(err),), code=ExitCode.FAILED))

@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from fustor_agent.errors import AgentError
+from fustor_core.program.errors import ProgramError
 
 _BYTES = 32
 _PRIVATE = 0o600
@@ -21,14 +21,15 @@ def ensure_secret(path: Path) -> str:
         The secret, 43 characters of base64url when it is ours.
 
     Raises:
-        AgentError: The file cannot be read or made, is empty, or others may read it.
+        ProgramError: The file cannot be read or made, is empty, or others may read it.
     """
     try:
         return _create(path)
     except FileExistsError:
         return read_secret(path)
     except OSError as err:
-        raise AgentError(f'"{path}" cannot be written ({err.strerror}); correct the permissions of its folder') from err
+        remedy = "correct the permissions of its folder"
+        raise ProgramError(f'"{path}" cannot be written ({err.strerror}); {remedy}') from err
 
 
 def read_secret(path: Path) -> str:
@@ -36,18 +37,18 @@ def read_secret(path: Path) -> str:
     Read the secret in a file.
 
     Raises:
-        AgentError: It cannot be read, is empty, or others may read it.
+        ProgramError: It cannot be read, is empty, or others may read it.
     """
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             mode = os.fstat(file.fileno()).st_mode
             secret = file.readline().strip()
     except OSError as err:
-        raise AgentError(f'"{path}" cannot be read ({err.strerror}); it is made by `fustor-agent start`') from err
+        raise ProgramError(f'"{path}" cannot be read ({err.strerror}); it is made by `fustor-agent start`') from err
     if mode & 0o077:
-        raise AgentError(f'"{path}" can be read by others (mode {mode & 0o777:04o}); run `chmod 600` on it')
+        raise ProgramError(f'"{path}" can be read by others (mode {mode & 0o777:04o}); run `chmod 600` on it')
     if not secret:
-        raise AgentError(f'"{path}" is empty; delete it, the next start makes a new one')
+        raise ProgramError(f'"{path}" is empty; delete it, the next start makes a new one')
     return secret
 
 

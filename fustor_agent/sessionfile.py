@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from fustor_agent.atomic import write_atomically
 from fustor_core.drivers import Session
+from fustor_core.program.atomic import write_atomically
 
 _log = logging.getLogger(__name__)
 

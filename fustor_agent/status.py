@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from fustor_agent.config import Config, PipeConfig
-from fustor_agent.problems import make_encodable, show
 from fustor_agent.reports import FusionReport, PusherReport, SnapshotReport, SourceReport, WorkerReport
 from fustor_agent.statusmodel import (
     AgentInfo,
@@ -24,6 +23,7 @@ from fustor_agent.statusmodel import (
     decode,
     encode,
 )
+from fustor_core.program.problems import make_encodable, show
 
 if TYPE_CHECKING:
     # Only the shape of its status is needed here, not the supervisor.

@@ -3,23 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
-from fustor_agent.progress import format_bytes, format_totals
+from fustor_agent.progress import format_totals
 from fustor_agent.statusmodel import AgentStatus, PipeInfo, WorkerInfo
+from fustor_core.program.tables import format_bytes, format_duration, format_table
 
-_RESET: Final = "\x1b[0m"
-_COLOURS: Final = {
-    "running": "\x1b[32m",
-    "current": "\x1b[32m",
-    "starting": "\x1b[33m",
-    "stopping": "\x1b[33m",
-    "catching up": "\x1b[33m",
-    "backoff": "\x1b[31m",
-    "fatal": "\x1b[31m",
-    "abandoned": "\x1b[31m",
-}
 _PIPE_HEAD: Final = ("PIPE", "STATE", "PHASE", "ROLE", "PENDING", "ACKNOWLEDGED", "LOST", "LAG")
 _WORKER_HEAD: Final = ("WORKER", "STATE", "PID", "RESTARTS", "UP", "MEMORY", "CPU")
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def format_status(status: AgentStatus, faults: Sequence[str], *, colour: bool) -> str:
@@ -39,26 +28,14 @@ def format_status(status: AgentStatus, faults: Sequence[str], *, colour: bool) -
         blocks[0] += f", console {agent.console}/"
     if status.pipes:
         rows = [_pipe_row(pipe) for pipe in status.pipes]
-        blocks.append(_table(_PIPE_HEAD, rows, colour))
+        blocks.append(format_table(_PIPE_HEAD, rows, colour=colour))
         blocks.append("\n".join(line for pipe in status.pipes for line in _pipe_lines(pipe)))
     if status.workers:
         rows = [_worker_row(worker) for worker in status.workers]
-        blocks.append(_table(_WORKER_HEAD, rows, colour))
+        blocks.append(format_table(_WORKER_HEAD, rows, colour=colour))
     if faults:
         blocks.append("\n".join(f"! {fault}" for fault in faults))
     return "\n\n".join(block for block in blocks if block)
-
-
-def format_duration(seconds: float) -> str:
-    """Write a duration for people: its two largest units."""
-    whole = int(seconds)
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
-    if whole < _DAY:
-        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
-    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
 def _pipe_row(pipe: PipeInfo) -> tuple[str, ...]:
@@ -95,15 +72,3 @@ def _worker_row(worker: WorkerInfo) -> tuple[str, ...]:
         "-" if worker.rss_bytes is None else format_bytes(worker.rss_bytes),
         "-" if worker.cpu_percent is None else f"{worker.cpu_percent:.1f} %",
     )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], colour: bool) -> str:
-    widths = [max(len(row[place]) for row in (head, *rows)) for place in range(len(head))]
-    lines = []
-    for row in (head, *rows):
-        cells = []
-        for cell, width in zip(row, widths, strict=True):
-            padded = cell.ljust(width)
-            cells.append(f"{_COLOURS[cell]}{padded}{_RESET}" if colour and cell in _COLOURS else padded)
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

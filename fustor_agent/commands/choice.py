@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from fustor_agent.atomic import write_atomically
 from fustor_agent.config import Config, draft_watch, read
 from fustor_agent.drivercheck import check
 from fustor_agent.paths import Paths
+from fustor_core.program.atomic import write_atomically
 
 _NAME = "start.json"
 

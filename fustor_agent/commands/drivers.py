@@ -3,7 +3,7 @@
 import argparse
 
 from fustor_agent.drivers import list_drivers
-from fustor_agent.exitcodes import ExitCode
+from fustor_core.program.exitcodes import ExitCode
 
 
 def run(args: argparse.Namespace) -> int:

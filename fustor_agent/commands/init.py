@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-from fustor_agent.errors import AgentError
-from fustor_agent.exitcodes import ExitCode
 from fustor_agent.paths import find_paths
+from fustor_core.program.errors import ProgramError
+from fustor_core.program.exitcodes import ExitCode
 
 STARTER: Final = """\
 # Fustor Agent: what to watch and where to send it.
@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError as err:
-        raise AgentError(f'"{path}" exists and stays as it is; remove it or name another with --config') from err
+        raise ProgramError(f'"{path}" exists and stays as it is; remove it or name another with --config') from err
     except OSError as err:
-        raise AgentError(f'"{path}" cannot be written ({err.strerror}); name another with --config') from err
+        raise ProgramError(f'"{path}" cannot be written ({err.strerror}); name another with --config') from err
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(STARTER)
     print(f"wrote {path}; set the directory to watch in it, then run `fustor-agent start`")

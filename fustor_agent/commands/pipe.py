@@ -7,12 +7,12 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from fustor_agent.errors import AgentError, NotRunning
-from fustor_agent.exitcodes import ExitCode
-from fustor_agent.paths import Paths, find_paths
-from fustor_agent.pidfile import open_holder
+from fustor_agent.paths import AGENT, Paths, find_paths
 from fustor_agent.secretfile import read_secret
 from fustor_agent.statusmodel import decode
+from fustor_core.program.errors import ProgramError
+from fustor_core.program.exitcodes import ExitCode
+from fustor_core.program.pidfile import open_holder
 
 _TIMEOUT_S = 60.0
 _OK = 200
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     paths = find_paths()
     with open_holder(paths.pid) as holder:
         if holder is None:
-            raise NotRunning("the agent is not running")
+            raise AGENT.not_running()
     path = f"/api/pipes/{quote(args.pipe, safe='')}/{args.action}"
     if args.action == "audit":
         path += f"?kind={args.kind}"
@@ -35,9 +35,9 @@ def _find_console(paths: Paths) -> str:
     try:
         console = decode(paths.status.read_bytes()).agent.console
     except (OSError, msgspec.DecodeError) as err:
-        raise AgentError("the agent has not published its status yet; try again in a moment") from err
+        raise ProgramError("the agent has not published its status yet; try again in a moment") from err
     if console is None:
-        raise AgentError("the console is off; set console.port to something else than 0 and restart the agent")
+        raise ProgramError("the console is off; set console.port to something else than 0 and restart the agent")
     return console
 
 
@@ -49,10 +49,10 @@ def _post(console: str, path: str, token: str) -> str:
         response = connection.getresponse()
         body = response.read()
     except OSError as err:
-        raise AgentError(f"the console at {console} does not answer ({err})") from err
+        raise ProgramError(f"the console at {console} does not answer ({err})") from err
     finally:
         connection.close()
     text = str(json.loads(body).get("detail", "")) if body.startswith(b"{") else body.decode(errors="replace")
     if response.status != _OK:
-        raise AgentError(text or f"the console answered {response.status}")
+        raise ProgramError(text or f"the console answered {response.status}")
     return text

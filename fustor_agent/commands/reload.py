@@ -4,10 +4,10 @@ import argparse
 import signal
 import sys
 
-from fustor_agent.errors import AgentError, NotRunning
-from fustor_agent.paths import find_paths
-from fustor_agent.pidfile import open_holder
+from fustor_agent.paths import AGENT, find_paths
 from fustor_agent.reload import await_outcome, read_outcome
+from fustor_core.program.errors import ProgramError
+from fustor_core.program.pidfile import open_holder
 
 _TIMEOUT_S = 60.0
 
@@ -17,12 +17,12 @@ def run(args: argparse.Namespace) -> int:
     paths = find_paths()
     with open_holder(paths.pid) as holder:
         if holder is None:
-            raise NotRunning("the agent is not running")
+            raise AGENT.not_running()
         before = read_outcome(paths.reload)
         holder.signal(signal.SIGHUP)
         outcome = await_outcome(paths.reload, after=before, is_over=holder.wait, timeout_s=_TIMEOUT_S)
     if outcome is None:
-        raise AgentError(f"the agent did not say how the reload went; see {paths.log}")
+        raise ProgramError(f"the agent did not say how the reload went; see {paths.log}")
     for line in outcome.problems:
         print(line, file=sys.stderr)
     for line in outcome.changes or (("nothing changes",) if outcome.ok else ()):

@@ -5,9 +5,9 @@ import sys
 
 from fustor_agent.commands.choice import Choice, choose, read_config, recall
 from fustor_agent.commands.start import start
-from fustor_agent.commands.stop import stop
-from fustor_agent.errors import NotRunning
-from fustor_agent.paths import find_paths
+from fustor_agent.paths import AGENT, find_paths
+from fustor_core.program.errors import NotRunning
+from fustor_core.program.pidfile import stop
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     # A configuration with errors must not cost the agent that runs.
     read_config(choice, paths)
     try:
-        stop(paths, timeout_s=args.timeout)
+        stop(paths.pid, AGENT, timeout_s=args.timeout)
     except NotRunning:
         print("the agent was not running", file=sys.stderr)
     return start(choice, paths, daemon=True)

@@ -6,13 +6,13 @@ import time
 
 import msgspec
 
-from fustor_agent.errors import NotRunning
-from fustor_agent.exitcodes import ExitCode
-from fustor_agent.paths import Paths, find_paths
-from fustor_agent.pidfile import open_holder
+from fustor_agent.paths import AGENT, Paths, find_paths
 from fustor_agent.statusmodel import AgentInfo, AgentStatus, decode, encode, find_faults
 from fustor_agent.statustext import format_status
 from fustor_agent.usage import UsageMeter
+from fustor_core.program.errors import NotRunning
+from fustor_core.program.exitcodes import ExitCode
+from fustor_core.program.pidfile import open_holder
 
 _INTERVAL_S = 1.0
 # The agent publishes at least every few seconds; older than this, it hangs.
@@ -46,7 +46,7 @@ def _show(paths: Paths, meter: UsageMeter, *, as_json: bool) -> int:
     if pid is None:
         if as_json:
             print(encode(_say_only("stopped", 0)).decode(), flush=True)
-        raise NotRunning("the agent is not running")
+        raise AGENT.not_running()
     status, age_s = _read(paths, pid)
     status = meter.add_usage(status)
     faults = find_faults(status)

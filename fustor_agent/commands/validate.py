@@ -5,8 +5,8 @@ import sys
 
 from fustor_agent.commands.choice import choose, read_config
 from fustor_agent.drivercheck import check_drivers
-from fustor_agent.exitcodes import ExitCode
 from fustor_agent.paths import find_paths
+from fustor_core.program.exitcodes import ExitCode
 
 
 def run(args: argparse.Namespace) -> int:

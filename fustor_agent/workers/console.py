@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fustor_agent.config import format_url
+from fustor_core.program.listener import format_url
 
 if TYPE_CHECKING:
     from fustor_supervisor.messages import Reply

@@ -1,8 +1,7 @@
 """The fusion worker: runs the embedded Fusion under the supervisor."""
 
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -10,8 +9,6 @@ from fustor_agent.reports import FusionReport
 
 if TYPE_CHECKING:
     from fustor_supervisor.runtime import Runtime
-
-_REPORT_EVERY_S: Final = 0.5
 
 
 class FusionSettings(msgspec.Struct, frozen=True):
@@ -45,32 +42,20 @@ def main(runtime: "Runtime", settings: FusionSettings) -> None:
     """
     # After the fork: only this worker pays for the web stack and the database.
     from fustor_fusion import FusionConfig, FusionServer
-    from fustor_fusion.errors import DatabaseTooNew
+    from fustor_fusion.worker import serve
 
-    server = FusionServer(
-        FusionConfig(
-            host=settings.host,
-            port=settings.port,
-            state_dir=settings.state_dir,
-            views=settings.views,
-            agent_key=settings.agent_key,
-            reader_key=settings.reader_key,
-        )
+    def describe(server: FusionServer) -> bytes:
+        return msgspec.msgpack.encode(FusionReport(views=server.get_totals()))
+
+    config = FusionConfig(
+        host=settings.host,
+        port=settings.port,
+        state_dir=settings.state_dir,
+        views=settings.views,
+        agent_key=settings.agent_key,
+        reader_key=settings.reader_key,
     )
-
-    def report() -> None:
-        while not runtime.stop_requested.wait(_REPORT_EVERY_S):
-            detail = msgspec.msgpack.encode(FusionReport(views=server.get_totals()))
-            runtime.report(server.counters(), phase="serving", detail=detail, owed=server.owes_work())
-
-    def on_ready(port: int) -> None:
-        runtime.ready()
-        threading.Thread(target=report, name="report", daemon=True).start()
-
-    runtime.on_stop(server.stop)
     try:
-        server.run(on_ready=on_ready)
+        serve(runtime, config, describe=describe)
     except OSError as err:
         runtime.fail(f"fusion.port: {settings.port} on {settings.host}: {err.strerror or err}", permanent=False)
-    except DatabaseTooNew as err:
-        runtime.fail(str(err), permanent=True)

@@ -5,18 +5,19 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
-import fustor_agent.exitcodes
+import fustor_core.program.exitcodes
 import fustor_fusion.view_routes
 import fustor_supervisor.exitcodes
 from agent import AgentUnderTest
 from checkout import ROOT, distributions, files
-from fustor_agent import lane, logs
+from fustor_agent import lane
 from fustor_agent.console.board import StatusBoard
 from fustor_agent.console.routes import PIPE_ACTIONS, build_app
 from fustor_agent.paths import Paths
 from fustor_agent.usage import UsageMeter
 from fustor_agent.workers import pusher, source
 from fustor_core.drivers import SourceContext
+from fustor_core.program import logs
 from fustor_fusion import FusionConfig
 from fustor_fusion.context import Context
 from fustor_fusion.pipe_routes import PipeRoutes
@@ -33,7 +34,7 @@ TEXT = (ROOT / PAGE).read_text()
 
 def test_every_exit_code_of_the_command_line_has_a_row(table) -> None:
     rows = {(int(row[0]), row[1]) for row in table(PAGE, "## Exit codes of `fustor-agent`")}
-    assert rows == {(code.value, code.name) for code in fustor_agent.exitcodes.ExitCode}
+    assert rows == {(code.value, code.name) for code in fustor_core.program.exitcodes.ExitCode}
 
 
 def test_every_exit_code_of_a_worker_has_a_row(table) -> None:

@@ -14,9 +14,9 @@ import pytest
 from fustor_agent import cli
 from fustor_agent.commands.init import STARTER
 from fustor_agent.config import load
-from fustor_agent.exitcodes import ExitCode
 from fustor_agent.paths import Paths
 from fustor_agent.statusmodel import AgentInfo, AgentStatus, WorkerInfo, encode
+from fustor_core.program.exitcodes import ExitCode
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -24,7 +24,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 AGENT = """
 import os, signal, sys
 from pathlib import Path
-from fustor_agent import pidfile, reload
+from fustor_agent import reload
+from fustor_core.program import pidfile
 home, how = Path(sys.argv[1]), sys.argv[2]
 def stop(number, frame):
     if how != "deaf":
@@ -38,7 +39,7 @@ def again(number, frame):
     reload.write_outcome(home / "state" / "reload.json", outcome)
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGHUP, again)
-lock = pidfile.acquire(home / "agent.pid")
+lock = pidfile.acquire(home / "agent.pid", pidfile.Program("the agent", "fustor-agent"))
 print(flush=True)
 while True:
     signal.pause()
@@ -115,7 +116,8 @@ def test_status_is_quick_because_it_imports_little(paths: Paths) -> None:
     assert exit_code == "0"
     heavy = {"requests", "multiprocess", "dill", "starlette", "uvicorn", "apsw", "rich", "asyncio", "http.client"}
     assert heavy.isdisjoint(modules)
-    assert not [name for name in modules if name.startswith(("fustor_supervisor", "fustor_core", "fustor_event_model"))]
+    ours = {name for name in modules if name.startswith("fustor_") and not name.startswith("fustor_agent")}
+    assert [name for name in ours - {"fustor_core"} if not name.startswith("fustor_core.program")] == []
 
 
 def test_status_of_no_agent_is_exit_3(run: Run, paths: Paths) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fustor_agent.config import Config, build_watch, load, load_again
-from fustor_agent.errors import BadConfig
+from fustor_core.program.errors import BadConfig
 
 GOOD = """\
 console: {host: 127.0.0.1, port: 8100}

@@ -7,7 +7,7 @@ import pytest
 
 from fustor_agent.config import Config, SenderConfig, load, read
 from fustor_agent.drivercheck import check, check_drivers, resolve_embedded
-from fustor_agent.errors import BadConfig
+from fustor_core.program.errors import BadConfig
 
 InstallDriver = Callable[[str, str, str], None]
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from fustor_agent.errors import AgentError
 from fustor_agent.paths import find_paths
+from fustor_core.program.errors import ProgramError
 
 
 def test_the_home_is_taken_from_the_environment(tmp_path: Path) -> None:
@@ -36,10 +36,10 @@ def test_the_folders_are_private_and_may_exist_already(tmp_path: Path) -> None:
 def test_a_home_that_cannot_be_made_names_the_variable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for home in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
-        with pytest.raises(AgentError, match="FUSTOR_HOME"):
+        with pytest.raises(ProgramError, match="FUSTOR_HOME"):
             find_paths({"FUSTOR_HOME": str(home)}).prepare()
 
 
 def test_a_home_that_is_no_utf8_is_refused() -> None:
-    with pytest.raises(AgentError, match="is not UTF-8"):
+    with pytest.raises(ProgramError, match="is not UTF-8"):
         find_paths({"FUSTOR_HOME": os.fsdecode(b"/x\xff")})

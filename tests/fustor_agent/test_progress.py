@@ -3,9 +3,8 @@ import io
 import os
 
 import msgspec
-import pytest
 
-from fustor_agent.progress import ProgressPrinter, format_bytes, format_progress
+from fustor_agent.progress import ProgressPrinter, format_progress
 from fustor_agent.reports import AuditReport, SnapshotReport
 from fustor_agent.statusmodel import AgentInfo, AgentStatus, Counters, PipeInfo, Totals
 
@@ -92,11 +91,3 @@ def test_a_reader_that_went_away_does_not_end_the_agent() -> None:
     printer.show(make_status(None))
     with contextlib.suppress(BrokenPipeError):
         stream.close()
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (123_456, "123 kB"), (10**18, "1000 PB")],
-)
-def test_bytes_are_written_for_people(count: int, text: str) -> None:
-    assert format_bytes(count) == text

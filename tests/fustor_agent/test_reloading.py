@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from fustor_agent.config import Config, Draft, read
-from fustor_agent.errors import AgentError
-from fustor_agent.problems import Problem
 from fustor_agent.reload import ReloadOutcome, read_outcome, write_outcome
 from fustor_agent.reloading import Reloading
+from fustor_core.program.errors import ProgramError
+from fustor_core.program.problems import Problem
 from fustor_supervisor.messages import Request
 from fustor_supervisor.requests import RequestResult
 from fustor_supervisor.testing import is_process_gone
@@ -111,7 +111,7 @@ def test_what_is_wrong_is_told_and_nothing_is_taken_over(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (AgentError("the port is taken"), "the port is taken"),
+        (ProgramError("the port is taken"), "the port is taken"),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), '"/x": No space left on device'),
         (RuntimeError("unforeseen"), "RuntimeError: unforeseen; see the log"),
     ],

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from fustor_agent.errors import AgentError
 from fustor_agent.secretfile import ensure_secret, read_secret
+from fustor_core.program.errors import ProgramError
 
 
 def test_a_secret_is_made_once_and_private(tmp_path: Path) -> None:
@@ -24,22 +24,22 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "token"
     ensure_secret(path)
     path.chmod(0o644)
-    with pytest.raises(AgentError, match="chmod 600"):
+    with pytest.raises(ProgramError, match="chmod 600"):
         ensure_secret(path)
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.touch(mode=0o600)
-    with pytest.raises(AgentError, match="is empty"):
+    with pytest.raises(ProgramError, match="is empty"):
         ensure_secret(path)
 
 
 def test_a_missing_file_says_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(AgentError, match="fustor-agent start"):
+    with pytest.raises(ProgramError, match="fustor-agent start"):
         read_secret(tmp_path / "token")
 
 
 def test_a_folder_that_is_missing_is_an_error_of_ours(tmp_path: Path) -> None:
-    with pytest.raises(AgentError, match="cannot be written"):
+    with pytest.raises(ProgramError, match="cannot be written"):
         ensure_secret(tmp_path / "none" / "token")

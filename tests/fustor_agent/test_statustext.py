@@ -7,7 +7,7 @@ from fustor_agent.statusmodel import (
     Totals,
     WorkerInfo,
 )
-from fustor_agent.statustext import format_duration, format_status
+from fustor_agent.statustext import format_status
 
 AGENT = AgentInfo("1.0.0", 42, "running", "2026-01-01T00:00:00Z", 61.0, None, "http://127.0.0.1:8100")
 PIPE = PipeInfo(
@@ -61,7 +61,3 @@ def test_colours_only_add_to_the_words() -> None:
 def test_an_agent_that_starts_shows_just_that() -> None:
     agent = AgentInfo("", 42, "starting", "", 0.0)
     assert format_status(AgentStatus(agent), [], colour=False) == "the agent is starting, pid 42"
-
-
-def test_durations_show_their_two_largest_units() -> None:
-    assert [format_duration(s) for s in (0.9, 61, 3661, 90061)] == ["0 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]

@@ -24,7 +24,7 @@ from pathlib import Path
 from fustor_supervisor.loop import Supervisor
 from fustor_supervisor.requests import RequestResult
 from fustor_supervisor.specs import WorkerSpec
-from fustor_agent import logs
+from fustor_core.program import logs
 from fustor_agent.config import Config, ConsoleConfig
 from fustor_agent.status import compose, encode
 from fustor_agent.workers.console import ConsoleSettings, main

@@ -13,8 +13,8 @@ DEADLINE_S = 30
 START = """
 import json, os, signal, sys
 from pathlib import Path
-from fustor_agent.daemon import Report, Reporter, daemonize
-outcome = daemonize(Path(sys.argv[1]))
+from fustor_core.program.daemon import Report, Reporter, daemonize
+outcome = daemonize(Path(sys.argv[1]), "the agent")
 if not isinstance(outcome, Reporter):
     print(json.dumps([outcome.code, outcome.out, outcome.err]))
     sys.exit()

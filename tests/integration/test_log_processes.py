@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from fustor_agent.logs import AppendHandler
+from fustor_core.program.logs import AppendHandler
 
 WRITERS = 4
 LINES = 400

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from fustor_agent.paths import Paths
-from fustor_agent.pidfile import open_holder
 from fustor_agent.statusmodel import AgentInfo, AgentStatus, encode
+from fustor_core.program.pidfile import open_holder
 from waiting import until
 
 DEADLINE_S = 30
@@ -21,12 +21,12 @@ DEADLINE_S = 30
 # Stands in for the graph of workers; everything around it is real.
 COMMAND = """
 import logging, os, signal, sys, types
-from fustor_agent.errors import AgentError
+from fustor_core.program.errors import ProgramError
 
 def run(config, paths, *, on_ready, foreground, on_progress=None):
     how = os.environ.get("HOW", "")
     if how == "refuses":
-        raise AgentError("the state is in use; stop whoever uses it")
+        raise ProgramError("the state is in use; stop whoever uses it")
     if how == "crashes":
         raise RuntimeError("unforeseen")
     if how == "dies":

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from fustor_core.program.errors import BadConfig
+from fustor_core.program.problems import make_encodable
 from fustor_core.program.shape import Finding, find_misfits
 from fustor_core.program.yamlfile import check_ids, find_repeated, list_ids, read_yaml, to_problem
 from fustor_fusion.config import FusionConfig
@@ -75,7 +76,7 @@ def load(path: Path) -> StandaloneConfig:
     misfits = find_misfits(document.value, StandaloneConfig)
     findings = [*find_repeated(document), *misfits, *_find_contradictions(document.value, misfits)]
     if findings:
-        problems = [to_problem(one, file=str(path), document=document) for one in findings]
+        problems = [to_problem(one, file=make_encodable(str(path)), document=document) for one in findings]
         raise BadConfig(sorted(problems, key=lambda one: one.line or 0))
     return msgspec.convert(document.value, StandaloneConfig)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from fustor_core.program.exitcodes import ExitCode
+from fustor_core.program.problems import make_encodable
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ class Reporter:
         if self._descriptor is None:
             return
         try:
-            os.write(self._descriptor, msgspec.json.encode(report))
+            os.write(self._descriptor, msgspec.json.encode(_make_encodable(report)))
         except BrokenPipeError:
             pass  # The command was interrupted; the daemon was asked for and goes on.
         finally:
@@ -52,6 +53,10 @@ class Reporter:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _make_encodable(report: Report) -> Report:
+    return Report(code=report.code, out=make_encodable(report.out), err=make_encodable(report.err))
 
 
 def daemonize(log: Path, name: str) -> Reporter | Report:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fustor_core.program.errors import ProgramError
+from fustor_core.program.problems import make_encodable
 
 _PRIVATE = 0o700
 
@@ -17,8 +18,14 @@ def find_home(variable: str, default: str, environ: Mapping[str, str] = os.envir
         variable: The environment variable that names it.
         default: Where it is without; may begin with `~`.
         environ: Where the variable is looked up.
+
+    Raises:
+        ProgramError: Its name is not UTF-8, which databases cannot open.
     """
-    return Path(os.path.abspath(os.path.expanduser(environ.get(variable, "").strip() or default)))
+    home = os.path.abspath(os.path.expanduser(environ.get(variable, "").strip() or default))
+    if make_encodable(home) != home:
+        raise ProgramError(f'{variable}: "{make_encodable(home)}" is not UTF-8; name another directory')
+    return Path(home)
 
 
 def prepare_home(variable: str, directories: Iterable[Path]) -> None:

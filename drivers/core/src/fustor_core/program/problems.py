@@ -47,6 +47,11 @@ def format_key(path: KeyPath) -> str:
     return text
 
 
+def make_encodable(text: str) -> str:
+    """Write as escapes what is no UTF-8: a path is bytes, and Python keeps those in a way that nothing can encode."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def show(path: KeyPath, value: Any) -> str:
     """
     Write a value for a message, without secrets and without flooding the terminal.
@@ -63,7 +68,7 @@ def show(path: KeyPath, value: Any) -> str:
         return "a list"
     if isinstance(value, bool):
         return str(value).lower()
-    text = _URL_PASSWORD.sub(r"\1***@", str(value))
+    text = make_encodable(_URL_PASSWORD.sub(r"\1***@", str(value)))
     if len(text) > _LONGEST_VALUE:
         text = text[:_LONGEST_VALUE] + "…"
     return f'"{text}"' if isinstance(value, str) else "nothing" if value is None else text

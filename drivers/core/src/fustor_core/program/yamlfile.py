@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fustor_core.program import yamldoc
 from fustor_core.program.errors import BadConfig
-from fustor_core.program.problems import Problem, format_key, show
+from fustor_core.program.problems import Problem, format_key, make_encodable, show
 from fustor_core.program.shape import Finding
 
 # Ids become file names, worker names and parts of URLs.
@@ -25,7 +25,7 @@ def read_yaml(path: Path, *, if_missing: str) -> yamldoc.Document:
     Raises:
         BadConfig: It cannot be read, or is not YAML.
     """
-    file = str(path)
+    file = make_encodable(str(path))
     try:
         document = yamldoc.parse(path.read_bytes().decode())
     except FileNotFoundError as err:
