@@ -133,9 +133,10 @@ def test_the_tree_that_make_run_watches_can_be_asked_for(clone: Clone) -> None:
         answers = clone.run(questions.replace("curl ", "curl --silent --show-error --fail --write-out '\\n' "))
     paths = [json.loads(line)["path"] for line in answers.splitlines() if '"mtime_ns"' in line]
     assert paths == ["/reports", "/reports/one.csv", "/reports/two.csv"]
-    tree, found, stats = map(json.loads, filter(None, answers.splitlines()[3:]))
+    tree, found, below, stats = map(json.loads, filter(None, answers.splitlines()[3:]))
     assert [child["path"] for child in tree["children"]] == ["/reports"]
     assert {"/reports/one.csv", "/reports/two.csv"} == set(re.findall(r"/reports/\w+\.csv", json.dumps(found)))
+    assert (below["path"], below["files"], below["directories"]) == ("/", 2, 1)
     assert (stats["files"], stats["directories"], stats["current"]) == (2, 1, True)
 
 

@@ -530,7 +530,7 @@ seen_rows = st.builds(
     atomic=st.booleans(), mtime_ns=st.integers(0, 3))
 prefixed_rows = st.builds(row, names, st.integers(1, 3), mode=st.sampled_from([DIR, FILE]))
 indexes = st.integers(1, 12)
-sources = st.sampled_from([RT, SNAP])
+sources = st.sampled_from([RT, SNAP, MessageSource.AUDIT])
 prefixes = st.one_of(st.just(b"/"), paths.map(lambda path: path + b"/"))
 any_items = st.one_of(
     st.builds(lambda index, source, rows: up(index, b"", *rows, source=source), indexes, sources,

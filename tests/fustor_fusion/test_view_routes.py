@@ -272,8 +272,8 @@ def test_sessions_are_listed(fusion, agent):
 
 
 def test_no_key_reads_nothing(fusion):
-    for path in ("tree", "stats", "search?pattern=", "metadata", "suspect-list", "du", "changes", "export", "sessions",
-                 "jobs"):
+    for path in ("tree", "stats", "search?pattern=", "metadata", "suspect-list", "blind-spots", "du", "changes",
+                 "export", "sessions", "jobs"):
         response = fusion.reader.get(f"{fusion.base}/views/p/{path}", headers={"X-API-Key": "wrong"})
         assert response.status_code == 401
 
@@ -283,10 +283,11 @@ texts = st.one_of(st.text(max_size=20), st.text("*?[]/.!ad\\", max_size=12), st.
 PARAMETERS = ("path", "raw", "pattern", "limit", "after", "after_raw", "max_depth", "recursive", "only_path", "dry_run",
               "since")
 
+QUESTIONS = ("tree", "search", "metadata", "suspect-list", "blind-spots", "du", "changes", "export", "stats")
+
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(("tree", "search", "metadata", "suspect-list", "du", "changes", "export", "stats")),
-       st.dictionaries(st.sampled_from(PARAMETERS), texts, max_size=4))
+@given(st.sampled_from(QUESTIONS), st.dictionaries(st.sampled_from(PARAMETERS), texts, max_size=4))
 def test_no_question_makes_the_server_fail(fusion, agent, endpoint, query):
     response = fusion.get(f"p/{endpoint}", **query)
     assert response.status_code in (200, 404, 410, 422)
