@@ -1,7 +1,7 @@
 """
 Writes what the documentation takes from the code: `python docs/generate.py`.
 
-All of config.md, and the state diagram in operations.md. A test compares both with what
+All of config.md, the state diagram in operations.md, and the table of keys in fusion.md. A test compares them with what
 stands here, so run this after a change of a configuration Struct or of the state table.
 """
 
@@ -17,11 +17,13 @@ from msgspec import inspect as shapes
 
 from fustor_agent import config as agent
 from fustor_agent.drivers import DriverKind, list_drivers, load_pusher, load_source
+from fustor_fusion.configfile import StandaloneConfig
 from fustor_supervisor.states import draw_mermaid
 
 DOCS = Path(__file__).parent
 CONFIG = DOCS / "config.md"
 OPERATIONS = DOCS / "operations.md"
+FUSION = DOCS / "fusion.md"
 
 _INTRODUCTION = """\
 # Configuration
@@ -96,6 +98,12 @@ def render_states(text: str) -> str:
     return re.sub(r"<!-- states -->.*<!-- /states -->", lambda _: diagram, text, flags=re.DOTALL)
 
 
+def render_fusion(text: str) -> str:
+    """Return fusion.md with the table of the present keys."""
+    table = f"<!-- config -->\n{_render_table(StandaloneConfig)}\n<!-- /config -->"
+    return re.sub(r"<!-- config -->.*<!-- /config -->", lambda _: table, text, flags=re.DOTALL)
+
+
 def list_keys(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, shapes.Field, str]]:
     """Yield every key below a Struct, with what its docstring says about it, parents first."""
     meanings = _read_args(struct)
@@ -103,16 +111,21 @@ def list_keys(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[
     assert isinstance(info, shapes.StructType)
     for field in info.fields:
         yield prefix + field.encode_name, field, meanings[field.name]
+        dot = "[]." if isinstance(field.type, shapes.VarTupleType) else "."
         for inner in _find_structs(field.type):
-            yield from list_keys(inner.cls, f"{prefix}{field.encode_name}.")
+            yield from list_keys(inner.cls, f"{prefix}{field.encode_name}{dot}")
 
 
 def _render_section(title: str, struct: Any) -> str:
+    return f"## {title}\n\n{_render_table(struct)}\n"
+
+
+def _render_table(struct: Any) -> str:
     rows = [
         f"| `{key}` | {_name_type(field.type)} | {_show_default(field)} | {meaning} |"
         for key, field, meaning in list_keys(struct)
     ]
-    return "\n".join([f"## {title}", "", "| key | value | default | means |", "|---|---|---|---|", *rows, ""])
+    return "\n".join(["| key | value | default | means |", "|---|---|---|---|", *rows])
 
 
 def _read_args(struct: type[msgspec.Struct]) -> dict[str, str]:
@@ -132,6 +145,8 @@ def _read_args(struct: type[msgspec.Struct]) -> dict[str, str]:
 def _find_structs(shape: shapes.Type) -> list[shapes.StructType]:
     if isinstance(shape, shapes.StructType):
         return [shape]
+    if isinstance(shape, shapes.VarTupleType):
+        return _find_structs(shape.item_type)
     parts = shape.types if isinstance(shape, shapes.UnionType) else ()
     return [part for part in parts if isinstance(part, shapes.StructType)]
 
@@ -143,6 +158,10 @@ def _name_type(shape: shapes.Type) -> str:
         return "whole number" if shape.ge is None else f"{shape.ge} to {shape.le}"
     if isinstance(shape, shapes.StructType):
         return "mapping: " + ", ".join(f"`{field.encode_name}`" for field in shape.fields)
+    if isinstance(shape, shapes.VarTupleType):
+        return f"list, each {_name_type(shape.item_type)}"
+    if isinstance(shape, shapes.FloatType) and shape.ge is not None and shape.le is not None:
+        return f"number from {shape.ge:g} to {shape.le:.0f}"
     return "mapping" if isinstance(shape, shapes.DictType) else _KINDS[type(shape)]
 
 
@@ -157,3 +176,4 @@ def _show_default(field: shapes.Field) -> str:
 if __name__ == "__main__":
     CONFIG.write_text(render_config())
     OPERATIONS.write_text(render_states(OPERATIONS.read_text()))
+    FUSION.write_text(render_fusion(FUSION.read_text()))

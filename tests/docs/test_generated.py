@@ -29,6 +29,12 @@ def test_the_state_diagram_is_the_table(generate: ModuleType) -> None:
     assert "stateDiagram-v2" in text
 
 
+def test_the_keys_of_a_fusion_of_its_own_are_what_the_struct_says(generate: ModuleType) -> None:
+    text = generate.FUSION.read_text()
+    assert text == generate.render_fusion(text), "run `python docs/generate.py`"
+    assert "| `views[].id` |" in text
+
+
 def test_a_key_without_a_word_about_it_is_an_error(generate: ModuleType) -> None:
     class Mute(msgspec.Struct):
         """

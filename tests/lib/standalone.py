@@ -22,10 +22,12 @@ class StandaloneFusion:
 
     Args:
         home: FUSTOR_FUSION_HOME; made by the first command.
+        program: The command; by default that of the environment which runs the tests.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, program: Path = PROGRAM) -> None:
         self.home = home
+        self._program = program
         self.url = ""
 
     @property
@@ -37,7 +39,7 @@ class StandaloneFusion:
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command, which must end with an exit code."""
         done = subprocess.run(
-            [PROGRAM, *arguments], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            [self._program, *arguments], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=60, check=False,
         )
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log()}"
@@ -69,9 +71,10 @@ class StandaloneFusion:
 
     def worker(self) -> dict[str, Any]:
         """Return the status of the worker."""
-        (worker,) = json.loads(
-            subprocess.run([PROGRAM, "status", "--json"], env=self.environment, capture_output=True, check=False).stdout
-        )["workers"]
+        done = subprocess.run(
+            [self._program, "status", "--json"], env=self.environment, capture_output=True, timeout=60, check=False
+        )
+        (worker,) = json.loads(done.stdout)["workers"]
         assert isinstance(worker, dict)
         return worker
 
@@ -110,7 +113,7 @@ class StandaloneFusion:
         Raises:
             AssertionError: Something was left; it is killed.
         """
-        subprocess.run([PROGRAM, "stop"], env=self.environment, capture_output=True, timeout=60, check=False)
+        subprocess.run([self._program, "stop"], env=self.environment, capture_output=True, timeout=60, check=False)
         left = self.processes()
         names = [describe(pid) for pid in sorted(left)]
         kill_all(left)

@@ -9,6 +9,7 @@ import pytest
 
 from agent import AgentUnderTest
 from checkout import Distribution, distributions, files
+from standalone import StandaloneFusion
 
 pytestmark = pytest.mark.timeout(600)  # downloads
 
@@ -88,3 +89,14 @@ def test_the_installed_agent_serves_the_tree(
     (tree / "a" / "b" / "one").unlink()
     assert agent.differences(tree) == []
     assert agent.stop() == 0
+
+
+def test_the_installed_fusion_serves_its_view(installed: Path, tmp_path: Path) -> None:
+    fusion = StandaloneFusion(tmp_path / "home", program=installed / "bin" / "fustor-fusion")
+    try:
+        fusion.start("--view", "main")
+        assert fusion.ask(fusion.key("reader"), "views/main/stats").json()["files"] == 0
+        assert fusion.ask(fusion.add_key("reader", "main"), "views/main/stats").status_code == 200
+        assert fusion.status()["fusion"]["state"] == "running"
+    finally:
+        fusion.end()

@@ -42,9 +42,10 @@ class StandaloneConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         allowed_hosts: Further names by which clients ask, in the header `Host`: those of the proxy in front.
         session_timeout_s: A session that does not ask for its own time-out ends when no heartbeat came
             for this long.
-        audit_interval_s: How often agents of the public protocol are told to look at everything again;
-            None leaves it to them, 0 is never.
-        sentinel_interval_s: How often they are told to look at suspects; likewise.
+        audit_interval_s: How often agents are to look for what no event told of; None leaves it to them,
+            0 is no audits at all.
+        sentinel_interval_s: How often agents of the public protocol ask what to look at once more; they are
+            never given anything, so 0 spares the question.
         max_body_bytes: A longer request body is refused with 413.
         keys_file: Where the keys are; absolute. None is `state/keys.json`.
     """
