@@ -23,6 +23,8 @@ class Timeline:
         self._db, _ = open_database(folder / "view.db")
         self._tree = Tree(self._db)
         self._arbiter = Arbiter(self._tree)
+        self.present = {1: 0, 2: 0}
+        """The agents that have a session, and their highest index before it."""
 
     def see(
         self, index: int, path: bytes, lane: MessageSource, *, size: int = 5, mtime_ns: int = 100, inode: int = 1,
@@ -52,7 +54,7 @@ class Timeline:
 
     def _apply(self, item: FsItem, owner: int) -> None:
         self._db.execute("BEGIN")
-        self._arbiter.apply([item], owner=owner)
+        self._arbiter.apply([item], owner=owner, present=self.present)
         self._tree.save()
         self._db.execute("COMMIT")
 
@@ -77,6 +79,13 @@ def test_realtime_beats_scans(view: Timeline) -> None:
     assert view.get("mtime_ns") == {b"a": 100}
     view.see(3, b"/a", AUDIT, mtime_ns=120)
     assert view.get("mtime_ns") == {b"a": 120}
+
+
+def test_outlived(view: Timeline) -> None:
+    view.see(1, b"/a", REALTIME, size=5, mtime_ns=100, agent=1)
+    view.present = {2: 0}
+    view.see(2, b"/a", SNAPSHOT, size=7, mtime_ns=50, agent=2)
+    assert view.get("size") == {b"a": 7}
 
 
 def test_buried(view: Timeline) -> None:

@@ -132,6 +132,20 @@ def test_a_deletion_takes_the_subtree_with_it_but_not_what_was_seen_later(view):
     assert view.dump() == {b"/d": 4, b"/d/s": 5, b"/d/s/new": 9}
 
 
+def test_the_second_scan_that_contradicts_another_agents_realtime_is_believed(view):
+    view.apply(up(5, b"/", row(b"a", 3, mtime_ns=90)), owner=2)
+    view.apply(up(10, b"/", row(b"a", 3, mtime_ns=80), source=SNAP))
+    assert view.dump("mtime_ns") == {b"/a": 90}
+    view.apply(up(20, b"/", row(b"a", 3, mtime_ns=80), source=SNAP))
+    assert view.dump("mtime_ns") == {b"/a": 80}
+
+
+def test_an_absence_below_a_file_leaves_the_file(view):
+    view.apply(up(5, b"/", row(b"a", 3)))
+    view.apply(gone(10, b"/a/x", b"/a/x/y"))
+    assert view.dump() == {b"/a": 3}
+
+
 def test_an_absence_below_unknown_parents_is_remembered(view):
     view.apply(gone(10, b"/a/b/x"))
     view.apply(up(9, b"/a/b/", row(b"x"), row(b"y")))

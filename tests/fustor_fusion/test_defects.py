@@ -217,6 +217,15 @@ def test_an_old_file_that_is_renamed_away_and_back_is_there(fusion, stock):
     assert paths(fusion) == ["/A"]
 
 
+@pytest.mark.parametrize("successor", ["stock", "another"])
+def test_a_backup_that_replaced_a_file_while_no_agent_was_there_is_in_the_view(fusion, stock, successor):
+    stock.snapshot()
+    stock.must("message", up("realtime", row("/f", NEW_S, size=5)))
+    stock.close()
+    Stock(fusion, successor).snapshot(row("/f", OLD_S, size=7))
+    assert fusion.get("p/tree", path="/f").json()["size"] == 7
+
+
 def test_a_snapshot_is_complete_only_when_all_its_rows_can_be_read(fusion, stock):
     events = [up("snapshot", *(row(f"/b/{batch}_{number}") for number in range(100))) for batch in range(100)]
     stock.must("snapshot", *events, is_end=True)

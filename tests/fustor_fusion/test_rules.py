@@ -1,5 +1,6 @@
 import stat
 
+import msgspec
 import pytest
 
 from fustor_event_model import FsRow
@@ -54,6 +55,23 @@ def test_a_scan_of_another_agent_yields_to_realtime_of_the_same_mtime_but_confir
 
 def test_realtime_of_another_agent_wins():
     assert judge_row(stored(10, owner=2), row(mtime_ns=1), seen(3, realtime=True)) is Verdict.UPDATE
+
+
+def test_a_scan_wins_over_what_an_agent_without_a_session_said():
+    old = stored(10, owner=2, flags=REALTIME)
+    scan = msgspec.structs.replace(seen(5), present={1: 0})
+    assert judge_row(old, row(mtime_ns=1), scan) is Verdict.UPDATE
+    assert judge_row(old, row(mtime_ns=1), msgspec.structs.replace(scan, present={1: 0, 2: 9})) is Verdict.DROP
+    assert judge_row(old, row(mtime_ns=1), msgspec.structs.replace(scan, present={1: 0, 2: 10})) is Verdict.UPDATE
+    assert deletes(old, msgspec.structs.replace(scan, realtime=True))
+    assert not deletes(old, scan)
+
+
+def test_without_an_index_a_scan_wins_over_what_the_same_agent_said_in_an_earlier_session():
+    old = stored(10, flags=REALTIME)
+    scan = msgspec.structs.replace(seen(12, ordered=False), present={1: 10})
+    assert judge_row(old, row(mtime_ns=1), scan) is Verdict.UPDATE
+    assert judge_row(old, row(mtime_ns=1), msgspec.structs.replace(scan, present={1: 9})) is Verdict.CONFIRM
 
 
 def test_between_scans_of_different_agents_the_mtime_decides_and_then_the_later_arrival():

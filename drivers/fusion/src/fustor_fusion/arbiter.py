@@ -1,7 +1,7 @@
 """Applies items to the tree of one view, by the rules."""
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -77,7 +77,8 @@ class Arbiter:
         self.blind_deletions.forget()
         self._memo = (b"", -1, None)
 
-    def apply(self, items: Sequence[FsItem], *, owner: int, ordered: bool = True, careful: bool = False) -> Applied:
+    def apply(self, items: Sequence[FsItem], *, owner: int, ordered: bool = True, careful: bool = False,
+              present: Mapping[int, int] | None = None) -> Applied:
         """
         Apply items in order.
 
@@ -86,6 +87,7 @@ class Arbiter:
             owner: That agent and pipe.
             ordered: The index is the agent's own.
             careful: Look at every number first; needed only after an `OverflowError`.
+            present: As in `Seen`.
 
         Raises:
             OverflowError: A number does not fit the store; roll back and call again, carefully.
@@ -93,7 +95,8 @@ class Arbiter:
         applied = Applied()
         for item in items:
             source = item.message_source
-            seen = Seen(item.index, owner, source is MessageSource.REALTIME, ordered, source in _BLIND_SOURCES)
+            seen = Seen(item.index, owner, source is MessageSource.REALTIME, ordered, source in _BLIND_SOURCES,
+                        present)
             if not 0 <= item.index <= _MAX_INT:
                 self._refuse_item(item, applied)
             elif isinstance(item, (UpdateEvent, InsertEvent)):
@@ -342,7 +345,10 @@ class Arbiter:
     def _delete_below_missing(self, directory: Directory, way: list[bytes], seen: Seen) -> None:
         """Remember an absence whose parents are not known yet, for rows that come late."""
         for name in way[:-1]:
-            child = self.tree.get_directory(directory.id, name) or self._make_way(directory, name, seen)
+            child = self.tree.get_directory(directory.id, name)
+            if child is None and self.tree.find_one(directory.id, name) is not None:
+                return  # a file is there: that nothing is below it says nothing about it
+            child = child or self._make_way(directory, name, seen)
             if child is None:
                 return
             directory = child

@@ -1,7 +1,7 @@
 """Pieces of work for the writing thread: what a pushed body does."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -21,6 +21,8 @@ class PushBody(msgspec.Struct, frozen=True, array_like=True):
     items: msgspec.Raw
 
 
+Present = Sequence[tuple[str, str, int]]
+
 _LANES = ("realtime", "on_demand_job", "sentinel", "snapshot", "audit")
 _push_decoder = msgspec.msgpack.Decoder(PushBody)
 
@@ -31,9 +33,20 @@ def peek_priority(body: bytes) -> int:
 
 
 def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: str, session_id: str,
-               leads: bool) -> Applied:
+               leads: bool, present: Present | None = None) -> Applied:
     """
     Apply one batch of our own protocol, once.
+
+    Args:
+        writer: The writing thread's.
+        careful: As in `Arbiter.apply`.
+        body: As it came.
+        agent: The agent.
+        pipe: Its pipe.
+        session_id: The session that pushes.
+        leads: The session is the leader.
+        present: Of every session of the view its agent, its pipe, and the highest index that they
+            had sent before; None when that is not known.
 
     Raises:
         RequestRefused: 422 the body is malformed, 409 its epoch is over.
@@ -51,13 +64,13 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
     owner = writer.positions.get_owner(agent, pipe)
     if not writer.positions.advance(owner, epoch=push.epoch, lane=push.lane, seq=push.seq):
         return Applied()
-    applied = writer.arbiter.apply(items, owner=owner.id, careful=careful)
+    applied = writer.arbiter.apply(items, owner=owner.id, careful=careful, present=_number(writer, present))
     _finish(writer, owner, items, applied, session_id=session_id, leads=leads)
     return applied
 
 
 def apply_public(writer: Writer, careful: bool, *, items: Callable[[Callable[[], int]], list[FsItem]], agent: str,
-                 pipe: str, session_id: str, leads: bool) -> Applied:
+                 pipe: str, session_id: str, leads: bool, present: Present | None = None) -> Applied:
     """
     Apply items of an agent without an index of its own; the order of arrival is their index.
 
@@ -69,6 +82,7 @@ def apply_public(writer: Writer, careful: bool, *, items: Callable[[Callable[[],
         pipe: Its pipe.
         session_id: The session that pushes.
         leads: The session is the leader.
+        present: As in `apply_push`.
     """
     owner = writer.positions.get_owner(agent, pipe)
 
@@ -78,9 +92,20 @@ def apply_public(writer: Writer, careful: bool, *, items: Callable[[Callable[[],
         return owner.newest
 
     made = items(stamp)
-    applied = writer.arbiter.apply(made, owner=owner.id, ordered=False, careful=careful)
+    applied = writer.arbiter.apply(made, owner=owner.id, ordered=False, careful=careful,
+                                   present=_number(writer, present))
     _finish(writer, owner, made, applied, session_id=session_id, leads=leads)
     return applied
+
+
+def _number(writer: Writer, present: Present | None) -> dict[int, int] | None:
+    if present is None:
+        return None
+    numbered: dict[int, int] = {}
+    for agent, pipe, before in present:
+        id_ = writer.positions.get_owner(agent, pipe).id
+        numbered[id_] = min(before, numbered.get(id_, before))
+    return numbered
 
 
 def _finish(writer: Writer, owner: Owner, items: list[FsItem], applied: Applied, *, session_id: str,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import msgspec
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -75,7 +76,9 @@ class PipeRoutes:
         body = await context.read(request, CreateSession)
         view = self._pick_view(body, key)
         ours = body.fustor is not None and body.fustor.protocol >= 1 and body.fustor.schema == "fs"
-        session = view.sessions.open(self._make_session(body, key), now_s=view.clock())
+        made = self._make_session(body, key)
+        made.before = await run_in_threadpool(view.read_newest, made.agent_id, made.pipe_id)
+        session = view.sessions.open(made, now_s=view.clock())
         view.audit = None
         try:
             await view.save_sessions()
@@ -193,7 +196,7 @@ class PipeRoutes:
             raise RequestRefused(409, "this session was not opened for batches; use events")
         applied = await view.submit(
             partial(apply_push, body=body, agent=session.agent_id, pipe=session.pipe_id, session_id=session.id,
-                    leads=session.role is Role.LEADER),
+                    leads=session.role is Role.LEADER, present=view.sessions.list_present()),
             priority=peek_priority(body))
         self._note(view, session, applied.jobs, snapshot=applied.snapshot_complete, audit=applied.audit_complete)
         refused = [RefusedAnswer(base64.b64encode(row.path).decode("ascii"), row.reason) for row in applied.refused]
@@ -279,7 +282,7 @@ class PipeRoutes:
 
         applied = await view.submit(partial(
             apply_public, items=make_items, agent=session.agent_id, pipe=session.pipe_id, session_id=session.id,
-            leads=leads))
+            leads=leads, present=view.sessions.list_present()))
         self._note(view, session, [], snapshot=applied.snapshot_complete, audit=audited)
         return refused + [RefusedAnswer(base64.b64encode(row.path).decode("ascii"), row.reason)
                           for row in applied.refused]

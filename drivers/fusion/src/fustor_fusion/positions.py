@@ -29,6 +29,12 @@ class Owner:
         self.changed: set[str] = set()
 
 
+def read_newest(connection: apsw.Connection, agent: str, pipe: str) -> int:
+    """Return the highest index that an agent and pipe have sent, as it is committed; 0 when they are new."""
+    rows: Any = connection.execute("SELECT newest FROM owners WHERE agent=? AND pipe=?", (agent, pipe)).fetchall()
+    return int(rows[0][0]) if rows else 0
+
+
 class Positions:
     """
     The owners of a view and their positions, written in the transaction of the rows.

@@ -6,6 +6,7 @@ The rules, by their names in docs/CONSISTENCY_DESIGN.md:
     higher-index-wins     one agent and pipe: the higher index wins; equal: the later arrival
     realtime-beats-scans  otherwise: realtime wins; a scan needs a later mtime than a realtime
                           row, and the same or a later one than a scan
+    outlived              what an agent said before its session, or without one now, is older than any scan
     buried                a row below a tombstone's or a listing's index is dropped
     gone-by-listing       a child with a lower index than the listing is gone
     new-identity          another (device, inode) with a higher index is another directory
@@ -15,6 +16,7 @@ The rules, by their names in docs/CONSISTENCY_DESIGN.md:
 
 import enum
 import stat
+from collections.abc import Mapping
 
 import msgspec
 
@@ -37,6 +39,8 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
         ordered: The index is the agent's own and says when it looked; False when it is
             only the order of arrival.
         blind: It came by an audit or an on-demand scan, of which no change told.
+        present: Of each owner that has a session, its highest index before that; None when
+            that is not known.
     """
 
     idx: int
@@ -44,6 +48,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     realtime: bool
     ordered: bool
     blind: bool = False
+    present: Mapping[int, int] | None = None
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -95,11 +100,19 @@ def judge_row(stored: Stored, row: FsRow, seen: Seen) -> Verdict:
 def _wins(stored: Stored, row: FsRow, seen: Seen) -> bool:
     if stored.flags & PLACEHOLDER or (seen.ordered and stored.owner == seen.owner):
         return seen.idx >= stored.idx  # higher-index-wins
-    if seen.realtime:
+    if seen.realtime or is_outlived(stored, seen):
         return True  # realtime-beats-scans
     if stored.flags & REALTIME:
         return row.mtime_ns > stored.mtime_ns
     return row.mtime_ns >= stored.mtime_ns
+
+
+def is_outlived(stored: Stored, seen: Seen) -> bool:
+    """Tell whether its agent said what is stored before its session began, or has none any more (outlived)."""
+    if seen.present is None:
+        return False
+    before = seen.present.get(stored.owner)
+    return before is None or stored.idx <= before
 
 
 def is_new_identity(stored: Stored, row: FsRow, seen: Seen) -> bool:
@@ -133,7 +146,9 @@ def deletes(stored: Stored, seen: Seen) -> bool:
     """Tell whether an observed absence removes a node."""
     if seen.idx >= stored.idx:
         return True
-    return stored.owner != seen.owner and seen.realtime and not stored.flags & REALTIME
+    if stored.owner == seen.owner or not seen.realtime:
+        return False
+    return not stored.flags & REALTIME or is_outlived(stored, seen)
 
 
 def first_flags(seen: Seen) -> int:

@@ -32,6 +32,7 @@ class AgentSession(msgspec.Struct):
         can_realtime: As its last heartbeat said.
         source_uri: For people.
         client_ip: For people.
+        before: The highest index that its agent and pipe had sent before it began.
         key_id: The key it was opened with.
     """
 
@@ -47,6 +48,7 @@ class AgentSession(msgspec.Struct):
     can_realtime: bool = False
     source_uri: str | None = None
     client_ip: str | None = None
+    before: int = 0
     key_id: str = ""
 
 
@@ -171,6 +173,10 @@ class Sessions:
     def get_all(self) -> list[AgentSession]:
         """Return the live sessions, oldest first."""
         return list(self._live.values())
+
+    def list_present(self) -> list[tuple[str, str, int]]:
+        """Return agent and pipe of every live session, and the highest index that they had sent before it."""
+        return [(session.agent_id, session.pipe_id, session.before) for session in self._live.values()]
 
     def get_silence_s(self, session_id: str, *, now_s: float) -> float:
         """Return how long ago a live session was heard."""

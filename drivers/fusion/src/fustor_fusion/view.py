@@ -15,6 +15,7 @@ from fustor_fusion.barriers import Barriers
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.jobs import Job, Jobs
 from fustor_fusion.paths import encode_raw, to_text
+from fustor_fusion.positions import read_newest
 from fustor_fusion.protocol import Command, ScanCommand, SyncCommand
 from fustor_fusion.public import OpenAudit
 from fustor_fusion.readers import Readers
@@ -34,8 +35,8 @@ class View:
     """
     Serves one view.
 
-    Owns its store and readers; `close` ends them. Every method but `close` and `get_totals` is
-    called in the event loop's thread.
+    Owns its store and readers; `close` ends them. Every method but `close`, `get_totals` and `read_newest`
+    is called in the event loop's thread.
 
     Args:
         name: The view's.
@@ -131,6 +132,11 @@ class View:
         until = self.clock() + wait_s
         while self.store.get_newest_change() == seq and not is_over() and (left := until - self.clock()) > 0:
             await self.wait_changed(left)
+
+    def read_newest(self, agent: str, pipe: str) -> int:
+        """Return the highest index that an agent and pipe have sent, as it is committed; any thread."""
+        with self.readers.lease() as db:
+            return read_newest(db, agent, pipe)
 
     # -- sessions -----------------------------------------------------------------------------
 

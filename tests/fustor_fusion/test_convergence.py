@@ -1,0 +1,455 @@
+"""
+Agents that look at a changing tree, and links that fail: in the end the view is the tree.
+
+A simulation of seeded random steps. The tree changes; each agent learns of each change and looks
+at its place when it comes to it; walks, audits and scans list directory by directory meanwhile;
+batches of different lanes overtake each other, get lost, come twice, or die with their agent.
+At quiet points everything that is owed is delivered, and the view is compared with the tree.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from fustor_event_model import (
+    DeleteEvent,
+    FsItem,
+    FsPath,
+    FsRow,
+    Listed,
+    MessageSource,
+    UpdateEvent,
+    encode_items,
+)
+from fustor_fusion.ingest import apply_push
+from fustor_fusion.positions import read_newest
+from fustor_fusion.schema import ROOT_ID, open_database
+from fustor_fusion.store import Writer
+
+Way = tuple[bytes, ...]
+
+RT, SNAPSHOT, AUDIT = MessageSource.REALTIME, MessageSource.SNAPSHOT, MessageSource.AUDIT
+ON_DEMAND, SENTINEL = MessageSource.ON_DEMAND, MessageSource.SENTINEL
+NAMES = (b"a", b"b", b"c")
+MAX_DEPTH = 4
+
+
+class Node(NamedTuple):
+    """What there is at one path."""
+
+    inode: int
+    directory: bool
+    size: int
+    mtime_ns: int
+
+
+class World:
+    """The tree, and one clock for all."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.nodes: dict[Way, Node] = {}
+        self.now = 1_000
+        self.inode = 1
+
+    def tick(self) -> int:
+        self.now += 1
+        return self.now
+
+    def change(self) -> list[Way]:
+        """Do something; returns the names at which something happened."""
+        verb = self.rng.choice((self.make, self.make, self.write, self.remove, self.move, self.move))
+        self.tick()
+        return verb()
+
+    def make(self) -> list[Way]:
+        way = self._any_way()
+        if not self._is_directory(way[:-1]):
+            return []
+        self._drop(way)
+        self.inode += 1
+        directory = self.rng.random() < 0.5
+        self.nodes[way] = Node(self.inode, directory, 0 if directory else self.inode, self._mtime())
+        return [way]
+
+    def write(self) -> list[Way]:
+        """Change a node in place; its time may go back, as after a restored backup."""
+        way = self._known_way()
+        if way:
+            node = self.nodes[way]
+            size = node.size if node.directory else self.rng.randrange(1_000)
+            self.nodes[way] = node._replace(size=size, mtime_ns=self._mtime())
+        return [way] if way else []
+
+    def remove(self) -> list[Way]:
+        way = self._known_way()
+        if way:
+            self._drop(way)
+        return [way] if way else []
+
+    def move(self) -> list[Way]:
+        way, to = self._known_way(), self._any_way()
+        if not way or to[: len(way)] == way or way[: len(to)] == to or not self._is_directory(to[:-1]):
+            return []
+        self._drop(to)
+        for other in [other for other in self.nodes if other[: len(way)] == way]:
+            self.nodes[to + other[len(way) :]] = self.nodes.pop(other)
+        return [way, to]
+
+    def children(self, way: Way) -> list[Way]:
+        return sorted(other for other in self.nodes if other[:-1] == way)
+
+    def _mtime(self) -> int:
+        return self.rng.choice((self.now, self.now, self.rng.randrange(self.now)))
+
+    def _is_directory(self, way: Way) -> bool:
+        return not way or (way in self.nodes and self.nodes[way].directory)
+
+    def _drop(self, way: Way) -> None:
+        for other in [other for other in self.nodes if other[: len(way)] == way]:
+            del self.nodes[other]
+
+    def _any_way(self) -> Way:
+        return tuple(self.rng.choice(NAMES) for _ in range(self.rng.randint(1, MAX_DEPTH)))
+
+    def _known_way(self) -> Way:
+        return self.rng.choice(sorted(self.nodes)) if self.nodes else ()
+
+
+class Batch(NamedTuple):
+    """What was sent and is not acknowledged."""
+
+    body: bytes
+    names: set[Way]
+    """The names of which it says something; a directory's says that it was listed."""
+    is_walk: bool
+    """It is a part of a walk, which begins anew when the batch is lost."""
+    again: set[Way]
+    """The names that were looked at since, so that it may arrive after what was seen later."""
+
+
+class View:
+    """What Fusion's writing thread does, without the thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.db, _ = open_database(folder / "view.db")
+        self.db.execute("PRAGMA synchronous=OFF")  # nothing here is about the disk
+        self.writer = Writer(self.db)
+
+        self.present: dict[str, int] = {}
+        """The agents that have a session, and their highest index before it."""
+
+    def push(self, body: bytes, *, agent: str, leads: bool) -> int:
+        self.db.execute("BEGIN")
+        applied = apply_push(self.writer, False, body=body, agent=agent, pipe="p", session_id=agent, leads=leads,
+                             present=[(name, "p", before) for name, before in self.present.items()])
+        self.writer.tree.save()
+        self.writer.positions.save()
+        self.db.execute("COMMIT")
+        assert not applied.refused
+        return applied.rows
+
+    def dump(self) -> dict[Way, tuple[object, ...]]:
+        found: dict[Way, tuple[object, ...]] = {}
+        todo: list[tuple[int, Way]] = [(ROOT_ID, ())]
+        while todo:
+            parent, above = todo.pop()
+            for name, id_, flags, *values in self.db.execute(
+                "SELECT name, id, flags, inode, size, mtime_ns FROM nodes WHERE parent=?", (parent,)
+            ).fetchall():
+                way = (*above, bytes(name))  # type: ignore[arg-type]
+                if not int(flags) & 2:  # type: ignore[arg-type]
+                    found[way] = (id_ is not None, *values)
+                if id_ is not None:
+                    todo.append((int(id_), way))  # type: ignore[arg-type]
+        return found
+
+
+class Agent:
+    """
+    One agent of ours and its link.
+
+    Args:
+        name: Its agent id.
+        world: What it looks at.
+        view: Where it pushes.
+        skew: By how much its clock is wrong.
+    """
+
+    def __init__(self, name: str, world: World, view: View, *, skew: int = 0) -> None:
+        self.name = name
+        self.world = world
+        self.view = view
+        self.skew = skew
+        self.leads = False
+        self.alive = True
+        self.epoch = 0
+        self.index = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a new link, with nothing under way."""
+        self.epoch += 1
+        self.alive = True
+        self.view.present[self.name] = read_newest(self.view.db, self.name, "p")
+        self.pending: dict[Way, None] = {}
+        self.known: dict[int, Way] = {}
+        self.walks: dict[MessageSource, deque[Way]] = {}
+        self.lanes: dict[MessageSource, deque[Batch]] = {}
+        self.seqs: dict[MessageSource, int] = {}
+        self.said: list[tuple[str, bytes]] = []
+        self._walk_quietly(())
+
+    def _walk_quietly(self, way: Way) -> None:
+        for child in self.world.children(way):
+            if self.world.nodes[child].directory:
+                self.known[self.world.nodes[child].inode] = child
+                self._walk_quietly(child)
+
+    def note(self, ways: list[Way]) -> None:
+        """Learn that something happened."""
+        if self.alive:
+            self.pending.update(dict.fromkeys(ways))
+
+    def walk(self, lane: MessageSource, top: Way = ()) -> None:
+        """Begin to list everything below a directory, unless that lane does so already."""
+        self.walks.setdefault(lane, deque([top]))
+
+    # -- steps --------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Look at one place of which something was heard."""
+        if not self.pending:
+            return
+        way = self.world.rng.choice(list(self.pending))
+        del self.pending[way]
+        index = self._stamp()
+        # What an unacknowledged walk says of this place may arrive after this: look again then.
+        for queue in self.lanes.values():
+            for batch in queue:
+                if batch.is_walk and (way in batch.names or way[:-1] in batch.names):
+                    batch.again.add(way)
+        node = self.world.nodes.get(way)
+        if node is None:
+            self._send(RT, [self._gone(index, way)], {way})
+            return
+        self._send(RT, [self._row(index, RT, way[:-1], [way])], {way})
+        if node.directory and self.known.get(node.inode) != way:
+            self.known[node.inode] = way
+            self.walks.setdefault(RT, deque()).append(way)
+
+    def list_one(self, lane: MessageSource) -> None:
+        """List the next directory of a walk."""
+        walk = self.walks[lane]
+        if not walk:
+            del self.walks[lane]
+            return
+        way = walk.popleft()
+        if way and not (way in self.world.nodes and self.world.nodes[way].directory):
+            return
+        index = self._stamp()
+        children = self.world.children(way)
+        items: list[FsItem] = [self._row(index, lane, way, children)] if children else []
+        items.append(Listed(index=index, message_source=lane, path=to_path(way)))
+        below = [child for child in children if self.world.nodes[child].directory]
+        for child in below:
+            self.known[self.world.nodes[child].inode] = child
+        walk.extend(below)
+        self._send(lane, items, {way, *children}, is_walk=True)
+
+    def sentinel(self) -> None:
+        """Say how one known file is."""
+        files = [way for way, node in self.world.nodes.items() if not node.directory]
+        if files:
+            way = self.world.rng.choice(files)
+            self._send(SENTINEL, [self._row(self._stamp(), SENTINEL, way[:-1], [way])], {way}, is_walk=True)
+
+    def deliver(self, lane: MessageSource) -> None:
+        """Push the next batch of a lane; mostly its acknowledgement arrives."""
+        queue = self.lanes[lane]
+        batch = queue[0]
+        self.view.push(batch.body, agent=self.name, leads=self.leads)
+        if self.world.rng.random() < 0.15:
+            return  # the answer is lost: the same bytes come again
+        queue.popleft()
+        if self.world.rng.random() < 0.1:
+            assert self.view.push(batch.body, agent=self.name, leads=self.leads) == 0
+        self.pending.update(dict.fromkeys(batch.again))
+
+    def lose_link(self) -> None:
+        """Lose all that is not acknowledged: its places are looked at again, its walks begin anew."""
+        lost = [(lane, batch) for lane, queue in self.lanes.items() for batch in queue]
+        self.epoch += 1
+        self.lanes, self.seqs = {}, {}
+        for lane, batch in lost:
+            self.pending.update(dict.fromkeys(way for way in batch.names if way))
+            if batch.is_walk:
+                self.walks[lane if lane in (SNAPSHOT, AUDIT) else RT] = deque([()])
+
+    def die(self) -> None:
+        """End without a word; what was pushed stays pushed."""
+        self.alive = self.leads = False
+        del self.view.present[self.name]
+        self.pending, self.walks, self.lanes = {}, {}, {}
+
+    def owes(self) -> bool:
+        return bool(self.pending or self.walks or any(self.lanes.values()))
+
+    def step(self) -> None:
+        """Do one of the things that it owes."""
+        todo: list[Callable[[], None]] = [self.look] * bool(self.pending)
+        todo += [lambda lane=lane: self.list_one(lane) for lane in self.walks]  # type: ignore[misc]
+        todo += [lambda lane=lane: self.deliver(lane) for lane, queue in self.lanes.items() if queue]  # type: ignore[misc]
+        if todo:
+            self.world.rng.choice(todo)()
+
+    # -- what it says ---------------------------------------------------------------------------
+
+    def _stamp(self) -> int:
+        self.index = max(self.index + 1, self.world.tick() + self.skew)
+        return self.index
+
+    def _send(self, lane: MessageSource, items: list[FsItem], names: set[Way], *, is_walk: bool = False) -> None:
+        seq = self.seqs[lane] = self.seqs.get(lane, 0) + 1
+        head = b"".join(map(msgspec.msgpack.encode, (self.epoch, lane.value, seq)))
+        self.lanes.setdefault(lane, deque()).append(Batch(b"\x94" + head + encode_items(items), names, is_walk, set()))
+
+    def _gone(self, index: int, way: Way) -> FsItem:
+        return DeleteEvent(index=index, message_source=RT, event_schema="fs", table="files",
+                           rows=[FsPath(to_path(way))])
+
+    def _row(self, index: int, lane: MessageSource, above: Way, ways: list[Way]) -> FsItem:
+        rows = []
+        for way in ways:
+            node = self.world.nodes[way]
+            mode = 0o040755 if node.directory else 0o100644
+            rows.append(FsRow(way[-1], node.size, node.mtime_ns, 0, mode, 0, 0, 1, node.inode, 1))
+        prefix = to_path(above) + (b"/" if above else b"")
+        return UpdateEvent(index=index, message_source=lane, event_schema="fs", table="files", rows=rows, prefix=prefix)
+
+
+def to_path(way: Way) -> bytes:
+    return b"/" + b"/".join(way)
+
+
+class Simulation:
+    """
+    A world, a view, and agents.
+
+    Args:
+        folder: For the database.
+        seed: Decides everything.
+        skews: One agent each.
+    """
+
+    def __init__(self, folder: Path, seed: int, skews: tuple[int, ...]) -> None:
+        self.rng = random.Random(seed)
+        self.world = World(self.rng)
+        self.view = View(folder)
+        self.agents = [Agent(f"agent-{number}", self.world, self.view, skew=skew) for number, skew in enumerate(skews)]
+        self.promote()
+
+    def promote(self) -> None:
+        """Make an agent the leader where there is none: it owes a snapshot."""
+        living = [agent for agent in self.agents if agent.alive]
+        if living and not any(agent.leads for agent in living):
+            living[0].leads = True
+            living[0].walk(SNAPSHOT)
+
+    def step(self) -> None:
+        agent = self.rng.choice(self.agents)
+        dice = self.rng.random()
+        if dice < 0.2:
+            ways = self.world.change()
+            for each in self.agents:
+                each.note(ways)
+        elif not agent.alive:
+            if dice < 0.3:
+                agent.begin()
+                self.promote()
+        elif dice < 0.23:
+            agent.walk(AUDIT if agent.leads else ON_DEMAND)
+        elif dice < 0.26:
+            agent.sentinel()
+        elif dice < 0.27:
+            agent.lose_link()
+        elif dice < 0.28:
+            agent.die()
+            self.promote()
+        else:
+            agent.step()
+
+    def settle(self) -> None:
+        """Let everything arrive; where there are several agents, an audit of the leader has the last word."""
+        for agent in self.agents:
+            if not agent.alive and not any(each.alive for each in self.agents):
+                agent.begin()
+        self.promote()
+        if len(self.agents) > 1:
+            self._deliver()
+            self.world.now += 2 * max(abs(agent.skew) for agent in self.agents)
+            leader = next(agent for agent in self.agents if agent.leads)
+            for _ in range(2):  # the first may confirm what another agent said last
+                leader.walk(AUDIT)
+                self._deliver()
+        self._deliver()
+
+    def _deliver(self) -> None:
+        while owing := [agent for agent in self.agents if agent.owes()]:
+            self.rng.choice(owing).step()
+
+    def compare(self) -> list[str]:
+        expected = {way: (node.directory, node.inode, node.size, node.mtime_ns)
+                    for way, node in self.world.nodes.items()}
+        found = self.view.dump()
+        return [f"{to_path(way)!r}: is {found.get(way)}, should be {expected.get(way)}"
+                for way in sorted(found.keys() | expected.keys()) if found.get(way) != expected.get(way)]
+
+    def run(self, steps: int, *, quiet_every: int) -> None:
+        for number in range(1, steps + 1):
+            self.step()
+            if number % quiet_every == 0:
+                self.settle()
+                wrong = self.compare()
+                assert not wrong, f"step {number}\n" + "\n".join(wrong)
+
+
+@pytest.fixture
+def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulation]]:
+    made: list[Simulation] = []
+
+    def make(*skews: int, seed: int | None = None) -> Simulation:
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        seed = random.randrange(1 << 30) if seed is None else seed
+        print(f"seed {seed}")
+        made.append(Simulation(folder, seed, skews))
+        return made[-1]
+
+    yield make
+    for simulation in made:
+        simulation.view.db.close()
+
+
+LONG = [pytest.mark.chaos, pytest.mark.timeout(3600)]
+STEPS = [3_000, pytest.param(150_000, marks=LONG)]
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_one_agent_converges_to_the_tree(simulate, steps: int) -> None:
+    simulate(0).run(steps, quiet_every=40)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_two_agents_of_which_each_may_die_converge_to_the_tree(simulate, steps: int) -> None:
+    simulate(0, 0).run(steps, quiet_every=40)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_agents_whose_clocks_differ_converge_once_the_difference_is_over(simulate, steps: int) -> None:
+    simulate(0, 50, -20).run(steps, quiet_every=40)
