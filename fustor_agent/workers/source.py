@@ -34,6 +34,7 @@ from fustor_core.drivers import (
     StartAudit,
     StartSnapshot,
     Sync,
+    Verify,
 )
 from fustor_core.errors import ConfigError, FustorError, Unavailable
 from fustor_event_model import AuditEnd, EventBase, MessageSource, SnapshotEnd, encode_items
@@ -154,6 +155,7 @@ class SourceWorker:
         self._snapshot: Iterator[Item | None] | None = None
         self._audit: Iterator[Item | None] | None = None
         self._scans: deque[Iterator[Item | None]] = deque()
+        self._checks: deque[Iterator[Item | None]] = deque()
         self._snapshot_report = SnapshotReport()
         self._snapshot_end: SnapshotEnd | None = None
         self._refused = 0
@@ -236,6 +238,10 @@ class SourceWorker:
             done.append(self._pump(MessageSource.ON_DEMAND, self._scans[0], _BATCH_ROWS))
             if done[-1] is Pumped.ENDED:
                 self._scans.popleft()
+        if self._checks and self._lanes[MessageSource.SENTINEL].is_open:
+            done.append(self._pump(MessageSource.SENTINEL, self._checks[0], _BATCH_ROWS))
+            if done[-1] is Pumped.ENDED:
+                self._checks.popleft()
         rows = _SHARED_BATCH_ROWS if self._realtime_was_busy else _BATCH_ROWS
         if self._snapshot is not None and self._lanes[MessageSource.SNAPSHOT].is_open:
             done.append(self._pump(MessageSource.SNAPSHOT, self._snapshot, rows))
@@ -421,6 +427,8 @@ class SourceWorker:
                     self._send(link.BarrierReached(token, str(err)))
             case Scan(path=path, recursive=recursive, job_id=job_id):
                 self._scans.append(self._driver.scan_path(path, recursive=recursive, job_id=job_id))
+            case Verify(paths=paths):
+                self._checks.append(self._driver.perform_sentinel_check(paths))
             case StartSnapshot():
                 if self._session is not None and self._session.role is Role.LEADER:
                     self._start_snapshot()

@@ -22,7 +22,8 @@ class Timeline:
     def __init__(self, folder: Path) -> None:
         self._db, _ = open_database(folder / "view.db")
         self._tree = Tree(self._db)
-        self._arbiter = Arbiter(self._tree)
+        self.now_s = 0.0
+        self._arbiter = Arbiter(self._tree, clock=lambda: self.now_s)
         self.present = {1: 0, 2: 0}
         """The agents that have a session, and their highest index before it."""
 
@@ -118,7 +119,11 @@ def test_suspect(view: Timeline) -> None:
     assert view.get(f"flags & {SUSPECT}") == {b"a": SUSPECT}
     view.see(20, b"/a", AUDIT, size=8000)
     assert view.get(f"flags & {SUSPECT}") == {b"a": SUSPECT}
+    view.now_s += 29
     view.see(30, b"/a", AUDIT, size=8000)
+    assert view.get(f"flags & {SUSPECT}") == {b"a": SUSPECT}
+    view.now_s += 1
+    view.see(40, b"/a", MessageSource.SENTINEL, size=8000)
     assert view.get("size") == {b"a": 8000}
     assert view.get(f"flags & {SUSPECT}") == {b"a": 0}
 

@@ -49,6 +49,7 @@ class FakeSource(SourceDriver):
         self.snapshot: list[Item | None] = []
         self.audit: list[Item | None] | None = None
         self.scan: list[Item | None] = []
+        self.check: list[Item | None] = []
         self.told: list[tuple[Any, ...]] = []
         self.refuses_barriers: str | None = None
         self.waits: list[float] = []
@@ -84,6 +85,10 @@ class FakeSource(SourceDriver):
     def scan_path(self, path: bytes, *, recursive: bool, job_id: str) -> Iterator[Item | None]:
         self.told.append(("scan", path, recursive, job_id))
         return iter(list(self.scan))
+
+    def perform_sentinel_check(self, paths: Sequence[bytes]) -> Iterator[Item | None]:
+        self.told.append(("check", tuple(paths)))
+        return iter(list(self.check))
 
     def rescan(self, path: bytes, *, recursive: bool = True) -> None:
         self.told.append(("rescan", path, recursive))

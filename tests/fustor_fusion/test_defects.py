@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import requests
 
+from fustor_fusion import rules
+
 OLD_S, NEW_S = 1_600_000_000.0, 1_700_000_000.0
 
 
@@ -253,12 +255,14 @@ def test_a_large_view_answers_every_query(fusion, stock):
     assert len(fusion.get("p/tree", path="/d").json()["children"]) == 100_001
 
 
-def test_a_suspect_file_needs_no_task_to_be_believed_again(fusion, stock):
+def test_a_suspect_file_is_believed_again_by_a_second_look(fusion, stock, monkeypatch):
     stock.snapshot(row("/", directory=True))
     stock.must("message", up("realtime", row("/hot", NEW_S, is_atomic_write=False)))
     assert fusion.get("p/tree", path="/hot").json()["integrity_suspect"] is True
-    assert fusion.agent.get(f"{fusion.base}/pipe/consistency/sentinel/tasks").json() == {}
+    assert fusion.agent.get(f"{fusion.base}/pipe/consistency/sentinel/tasks").json()["paths"] == ["/hot"]
     stock.must("audit", up("audit", row("/", directory=True)), up("audit", row("/hot", NEW_S)), is_end=True)
+    assert fusion.get("p/tree", path="/hot").json()["integrity_suspect"] is True
+    monkeypatch.setattr(rules, "HOT_S", 0.0)
     stock.must("audit", up("audit", row("/", directory=True)), up("audit", row("/hot", NEW_S + 1)), is_end=True)
     stock.must("audit", up("audit", row("/", directory=True)), up("audit", row("/hot", NEW_S + 1)), is_end=True)
     assert fusion.get("p/tree", path="/hot").json()["integrity_suspect"] is False

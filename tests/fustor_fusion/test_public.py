@@ -148,7 +148,7 @@ def test_the_consistency_calls_answer_as_a_stock_agent_expects(fusion):
     assert fusion.post("consistency/audit/start").json() == {"status": "audit_started", "drivers_handled": 1}
     assert fusion.get("p/stats").json()["is_auditing"] is True
     tasks = fusion.agent.get(fusion.base + "/pipe/consistency/sentinel/tasks")
-    assert tasks.json() == {}
+    assert tasks.json() == {}, "nothing is suspect"
     feedback = {"type": "suspect_update", "updates": [{"path": "/x", "mtime": "zz"}]}
     assert fusion.post("consistency/sentinel/feedback", feedback).json()["status"] == "processed"
     assert fusion.post("consistency/sentinel/feedback", {"type": "x"}).json()["status"] == "ignored"

@@ -6,6 +6,7 @@ import pytest
 from fustor_event_model import FsRow
 from fustor_fusion.rules import (
     BLIND,
+    HOT_S,
     PLACEHOLDER,
     REALTIME,
     SUSPECT,
@@ -119,11 +120,12 @@ def test_a_file_is_suspect_until_it_is_seen_closed():
     assert next_flags(stored(1, flags=SUSPECT | REALTIME), row(), seen(2, realtime=True)) == REALTIME
 
 
-def test_a_scan_clears_the_suspicion_only_of_an_unchanged_file():
+def test_a_scan_clears_the_suspicion_only_of_a_file_that_is_unchanged_for_long_enough():
     old = stored(1, flags=SUSPECT)
-    assert next_flags(old, row(), seen(2)) == 0
-    assert next_flags(old, row(size=11), seen(2)) == SUSPECT
-    assert next_flags(old, row(mtime_ns=101), seen(2)) == SUSPECT
+    assert next_flags(old, row(), seen(2), unchanged_s=HOT_S) == 0
+    assert next_flags(old, row(), seen(2), unchanged_s=HOT_S - 0.1) == SUSPECT
+    still_written = next_flags(old, row(atomic=False), seen(2, realtime=True), unchanged_s=HOT_S)
+    assert still_written == SUSPECT | REALTIME
 
 
 def test_a_directory_is_never_suspect():

@@ -342,3 +342,36 @@ def test_a_directory_that_nobody_watches_yet_is_listed_without_a_rest(inside, st
     for item in iter(lambda: next(audit), None):
         still.take(item)
     still.assert_exact()
+
+
+# -- sentinels -----------------------------------------------------------------------------------
+
+
+def test_a_sentinel_says_what_is_at_the_names_on_its_own_lane(blind_tree, still, blindfold):
+    with blindfold:
+        (blind_tree / "a" / "file").write_text("grown")
+        (blind_tree / "b" / "file").unlink()
+    asked = [b"/a/file", b"/b/file", b"/c/file", b"/c/sub", b"/none/such", b"/"]
+    said = list(still.source.perform_sentinel_check(asked))
+    for item in said:
+        still.take(item)
+    assert {item.message_source for item in said} == {MessageSource.SENTINEL}
+    assert still.view.rows[b"/a/file"][1].size == 5
+    assert b"/b/file" not in still.view.rows
+    assert {item.prefix + row.path for item in said for row in item.rows} == set(asked[:3])
+
+
+def test_what_a_sentinel_said_and_was_lost_is_looked_at_again(blind_tree, still, blindfold):
+    with blindfold:
+        (blind_tree / "a" / "file").write_text("grown")
+    for item in still.source.perform_sentinel_check([b"/a/file"]):
+        still.source.recover(item.position)
+    still.sync()
+    assert still.view.rows[b"/a/file"][1].size == 5
+
+
+def test_a_sentinel_that_is_cut_off_holds_no_barrier_up(blind_tree, still):
+    check = still.source.perform_sentinel_check([b"/a/file", b"/b/file"])
+    still.take(next(check))
+    check.close()
+    still.sync()

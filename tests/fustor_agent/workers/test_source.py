@@ -33,6 +33,7 @@ from fustor_core.drivers import (
     StartAudit,
     StartSnapshot,
     Sync,
+    Verify,
 )
 from fustor_event_model import AuditEnd, MessageSource, decode_fs_items
 from fustor_supervisor.channel import Channel, FrameDecoder
@@ -619,6 +620,20 @@ def test_a_driver_without_an_audit_says_so(pump: Pump) -> None:
         pump.worker.order(Order(id=1, action="audit"))
         yield
         assert pump.runtime.replies == [(1, "FakeSource has no audit", False)]
+
+    pump.play(steps())
+
+
+def test_a_sentinel_check_goes_on_its_own_lane(pump: Pump) -> None:
+    pump.driver.check = [make_gone(b"c", lane=MessageSource.SENTINEL)]
+
+    def steps() -> Steps:
+        end = pump.lead()
+        yield
+        pump.command(end, Verify((b"/hot", b"/\xff")))
+        yield
+        assert [batch.lane for batch in end.hear_batches()] == [MessageSource.SENTINEL]
+        assert ("check", (b"/hot", b"/\xff")) in pump.driver.told
 
     pump.play(steps())
 

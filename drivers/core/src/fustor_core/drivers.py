@@ -69,7 +69,13 @@ class StartAudit(msgspec.Struct, frozen=True, tag="audit"):
     kind: str = "incremental"
 
 
-Command: TypeAlias = Scan | Sync | StartSnapshot | StartAudit
+class Verify(msgspec.Struct, frozen=True, tag="verify"):
+    """Command from Fusion: look at files that may still be written."""
+
+    paths: tuple[bytes, ...]
+
+
+Command: TypeAlias = Scan | Sync | StartSnapshot | StartAudit | Verify
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -370,10 +376,15 @@ class SourceDriver(abc.ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no audit")
 
-    def perform_sentinel_check(self, paths: Sequence[bytes]) -> None:
-        """Look at these paths again; what is found comes out of the message iterator."""
+    def perform_sentinel_check(self, paths: Sequence[bytes]) -> Iterator[Item | None]:
+        """
+        Look at files that may still be written and yield what is there, on the sentinel lane.
+
+        The default marks them, so that what is found comes out of the message iterator.
+        """
         for path in paths:
             self.rescan(path, recursive=False)
+        return iter(())
 
     @abc.abstractmethod
     def scan_path(self, path: bytes, *, recursive: bool, job_id: str) -> Iterator[Item | None]:

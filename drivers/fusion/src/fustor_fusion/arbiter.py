@@ -1,7 +1,8 @@
 """Applies items to the tree of one view, by the rules."""
 
 import stat
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -20,9 +21,10 @@ from fustor_event_model import (
 )
 from fustor_fusion.blindspots import BlindDeletions, clear_blind_spots
 from fustor_fusion.links import HardLinks
+from fustor_fusion.looks import Looks
 from fustor_fusion.paths import BadPath, are_plain_names, split_path
 from fustor_fusion.removal import clear_subtree, remove_node
-from fustor_fusion.rules import PLACEHOLDER, Seen, Stored, Verdict, deletes, is_buried, judge_row, next_flags
+from fustor_fusion.rules import PLACEHOLDER, Seen, Stored, Verdict, deletes, is_buried, is_hot, judge_row, next_flags
 from fustor_fusion.tree import Directory, Tree
 
 _MAX_INT = (1 << 63) - 1
@@ -65,8 +67,9 @@ class Arbiter:
     calls `forget`.
     """
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.tree = tree
+        self._looks = Looks(clock)
         self._links = HardLinks(tree)
         self.blind_deletions = BlindDeletions(tree.db)
         self._memo: tuple[bytes, int, Directory | None] = (b"", -1, None)
@@ -75,6 +78,7 @@ class Arbiter:
         """Drop what was noted, after a rollback."""
         self._links.forget()
         self.blind_deletions.forget()
+        self._looks.forget()
         self._memo = (b"", -1, None)
 
     def apply(self, items: Sequence[FsItem], *, owner: int, ordered: bool = True, careful: bool = False,
@@ -119,6 +123,14 @@ class Arbiter:
         if applied.snapshot_complete or applied.audit_complete:
             self._links.spread_all()
         return applied
+
+    def find_file(self, way: Sequence[bytes]) -> Stored | None:
+        """Return what is stored of a file by the names that lead to it; None when there is no such file."""
+        directory: Directory | None = self.tree.get_root()
+        for name in way[:-1]:
+            directory = self.tree.get_directory(directory.id, name) if directory is not None else None
+        stored = self.tree.find_one(directory.id, way[-1]) if directory is not None and way else None
+        return None if stored is None or stored.id is not None else stored
 
     def clear_blind_spots(self) -> None:
         """Forget every blind spot: a session begins."""
@@ -234,18 +246,27 @@ class Arbiter:
             return
         verdict = judge_row(stored, row, seen)
         if verdict is Verdict.UPDATE:
-            self.tree.put_later(directory, name, row, stored, seen, next_flags(stored, row, seen))
+            flags = self._make_flags(directory, name, stored, row, seen)
+            self.tree.put_later(directory, name, row, stored, seen, flags)
         elif verdict is Verdict.CONFIRM:
             self.tree.confirm(directory, stored, seen)
         elif verdict is Verdict.NEW_IDENTITY:
             self._replace_directory(directory, name, row, stored, seen)
         elif verdict is Verdict.FILE_OVER_DIRECTORY:
             if self._remove(directory, stored, limit=seen.idx):
-                self.tree.put_later(directory, name, row, None, seen, next_flags(None, row, seen))
+                flags = self._make_flags(directory, name, None, row, seen)
+                self.tree.put_later(directory, name, row, None, seen, flags)
         elif verdict is Verdict.DIRECTORY_OVER_FILE:
             self._remove(directory, stored, limit=seen.idx)
             floor = max(stored.idx, directory.floor)
             self.tree.add_directory(directory, name, row, seen, idx=seen.idx, floor=floor)
+
+    def _make_flags(self, directory: Directory, name: bytes, stored: Stored | None, row: FsRow, seen: Seen) -> int:
+        if not is_hot(stored, row, seen):
+            self._looks.discard(directory.id, name)
+            return next_flags(stored, row, seen)
+        unchanged_s = self._looks.note(directory.id, name, size=row.size, mtime_ns=row.mtime_ns)
+        return next_flags(stored, row, seen, unchanged_s=unchanged_s)
 
     def _add(self, directory: Directory, name: bytes, row: FsRow, seen: Seen) -> None:
         tree = self.tree
@@ -259,14 +280,14 @@ class Arbiter:
             floor = max(tombstone or 0, directory.floor) if seen.ordered else 0
             tree.add_directory(directory, name, row, seen, idx=seen.idx, floor=floor)
         else:
-            tree.put_later(directory, name, row, None, seen, next_flags(None, row, seen))
+            tree.put_later(directory, name, row, None, seen, self._make_flags(directory, name, None, row, seen))
 
     def _replace_directory(self, parent: Directory, name: bytes, row: FsRow, stored: Stored, seen: Seen) -> None:
         assert stored.id is not None
         tree = self.tree
         self.flush()
         clear_subtree(tree, stored.id, seen.idx - 1)
-        tree.put_later(parent, name, row, stored, seen, next_flags(stored, row, seen))
+        tree.put_later(parent, name, row, stored, seen, self._make_flags(parent, name, stored, row, seen))
         tree.flush_puts()
         directory = tree.get_directory(parent.id, name)
         assert directory is not None
@@ -290,7 +311,7 @@ class Arbiter:
         if verdict is Verdict.NEW_IDENTITY:
             clear_subtree(tree, root.id, seen.idx - 1)
         above = Directory(0, 0, b"", 0, 0, 0)
-        tree.put_later(above, b"", row, stored, seen, next_flags(stored, row, seen))
+        tree.put_later(above, b"", row, stored, seen, self._make_flags(above, b"", stored, row, seen))
         tree.flush_puts()
         if verdict is Verdict.NEW_IDENTITY:
             tree.raise_floor(tree.get_root(), seen.idx)

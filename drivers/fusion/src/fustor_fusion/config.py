@@ -21,7 +21,7 @@ class FusionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         session_timeout_s: A session that does not ask for its own time-out ends when no
             heartbeat came for this long.
         audit_interval_s: What agents are told; None leaves it to them, 0 is never.
-        sentinel_interval_s: Likewise.
+        sentinel_interval_s: How often files that may still be written are looked at; likewise.
         max_body_bytes: A longer request body is refused with 413.
     """
 
@@ -35,5 +35,5 @@ class FusionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     allowed_hosts: tuple[str, ...] = ()
     session_timeout_s: float = 30.0
     audit_interval_s: float | None = None
-    sentinel_interval_s: float | None = 0.0
+    sentinel_interval_s: float | None = 120.0
     max_body_bytes: int = 64 * 1024 * 1024

@@ -44,8 +44,8 @@ class StandaloneConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
             for this long.
         audit_interval_s: How often agents are to look for what no event told of; None leaves it to them,
             0 is no audits at all.
-        sentinel_interval_s: How often agents of the public protocol ask what to look at once more; they are
-            never given anything, so 0 spares the question.
+        sentinel_interval_s: How often agents look once more at files that may still be written, in seconds;
+            0 is never, and None leaves it to agents of the public protocol.
         max_body_bytes: A longer request body is refused with 413.
         keys_file: Where the keys are; absolute. None is `state/keys.json`.
     """
@@ -56,7 +56,7 @@ class StandaloneConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     allowed_hosts: tuple[Name, ...] = ()
     session_timeout_s: Annotated[float, msgspec.Meta(ge=0.5, le=86_400)] = 30.0
     audit_interval_s: Interval | None = None
-    sentinel_interval_s: Interval | None = 0.0
+    sentinel_interval_s: Interval | None = 120.0
     max_body_bytes: Annotated[int, msgspec.Meta(ge=65_536, le=1_073_741_824)] = 64 * 1024 * 1024
     keys_file: str | None = None
 

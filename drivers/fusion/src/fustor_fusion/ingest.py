@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from fustor_event_model import FsItem, decode_fs_items
+from fustor_event_model import FS_SCHEMA, FS_TABLE, FsItem, FsRow, MessageSource, UpdateEvent, decode_fs_items
 from fustor_fusion.arbiter import Applied
 from fustor_fusion.errors import RequestRefused
+from fustor_fusion.paths import BadPath, normalise_text, split_path
 from fustor_fusion.positions import Owner
+from fustor_fusion.protocol import SentinelUpdate
+from fustor_fusion.rules import SUSPECT
 from fustor_fusion.store import Writer
 
 
@@ -106,6 +109,35 @@ def _number(writer: Writer, present: Present | None) -> dict[int, int] | None:
         id_ = writer.positions.get_owner(agent, pipe).id
         numbered[id_] = min(before, numbered.get(id_, before))
     return numbered
+
+
+def apply_feedback(writer: Writer, careful: bool, *, updates: list[SentinelUpdate]) -> int:
+    """
+    Take what public agents found at suspects, each as a look of the one who saw the file last.
+
+    Returns:
+        How many of the files are suspects.
+    """
+    taken = 0
+    for update in updates:
+        try:
+            way = split_path(normalise_text(update.path))
+            mtime_ns = round(update.mtime * 1e9)
+        except (BadPath, ValueError, OverflowError):
+            continue
+        stored = writer.arbiter.find_file(way)
+        if stored is None or not stored.flags & SUSPECT:
+            continue
+        if stored.mtime_ns / 1e9 == update.mtime:
+            mtime_ns = stored.mtime_ns  # a float does not hold all of it
+        row = FsRow(
+            b"/" + b"/".join(way), stored.size if update.size is None else update.size, mtime_ns, stored.ctime_ns,
+            stored.mode, stored.uid, stored.gid, stored.device, stored.inode, stored.nlink, stored.target)
+        event = UpdateEvent(index=stored.idx, message_source=MessageSource.SENTINEL, event_schema=FS_SCHEMA,
+                            table=FS_TABLE, rows=[row])
+        writer.arbiter.apply([event], owner=stored.owner, careful=careful)
+        taken += 1
+    return taken
 
 
 def _finish(writer: Writer, owner: Owner, items: list[FsItem], applied: Applied, *, session_id: str,

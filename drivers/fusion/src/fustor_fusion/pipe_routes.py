@@ -17,8 +17,9 @@ from fustor_event_model import FsItem, MessageSource, SnapshotEnd
 from fustor_fusion.context import Context, answer, decode, parse_wait
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.guard import check_view, read_body
-from fustor_fusion.ingest import apply_public, apply_push, peek_priority
+from fustor_fusion.ingest import apply_feedback, apply_public, apply_push, peek_priority
 from fustor_fusion.keyfile import Key
+from fustor_fusion.paths import to_text
 from fustor_fusion.protocol import (
     BarrierBody,
     CreateSession,
@@ -29,6 +30,7 @@ from fustor_fusion.protocol import (
     PushAnswer,
     RefusedAnswer,
     SentinelFeedback,
+    SentinelUpdate,
     SessionCreated,
 )
 from fustor_fusion.public import convert_events, decode_ingest, end_audit, start_audit
@@ -302,14 +304,29 @@ class PipeRoutes:
         return answer({"status": "audit_ended", "drivers_handled": 0})
 
     async def get_sentinel_tasks(self, request: Request) -> Response:
-        """Give no tasks: what is suspect clears itself at the next look."""
-        self._context.authorise(request, may_read_only=True)
-        return answer({})
+        """Name files that may still be written, for public agents to look at; none for a key of several views."""
+        views = self._context.list_views(self._context.authorise(request, may_read_only=True))
+        texts = [to_text(path) for path in await views[0].find_suspects()] if len(views) == 1 else []
+        paths = [text for text, raw in texts if raw is None]
+        return answer({"type": "suspect_check", "paths": paths, "view_id": views[0].name} if paths else {})
 
     async def take_feedback(self, request: Request) -> Response:
-        """Take sentinel results, of which none were asked for."""
-        self._context.authorise(request, may_read_only=True)
+        """Take what a public agent found at suspects; of one that it misses it tells by a deletion."""
+        views = self._context.list_views(self._context.authorise(request))
         body = await self._context.read(request, SentinelFeedback)
         if body.type != "suspect_update":
             return answer({"status": "ignored", "reason": "unknown_type"})
-        return answer({"status": "processed", "drivers_updated": 0})
+        updates = [update for raw in body.updates if (update := _read_update(raw)) is not None]
+        taken = 0
+        if updates and len(views) == 1:
+            taken = await views[0].submit(partial(apply_feedback, updates=updates))
+        return answer({"status": "processed", "drivers_updated": int(taken > 0)})
+
+
+def _read_update(raw: msgspec.Raw) -> SentinelUpdate | None:
+    """Decode an update; None for one that is malformed, or of a file that the agent missed."""
+    try:
+        update = msgspec.json.decode(raw, type=SentinelUpdate)
+    except msgspec.DecodeError:
+        return None
+    return update if update.status != "missing" else None

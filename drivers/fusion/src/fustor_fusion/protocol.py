@@ -95,7 +95,13 @@ class AuditCommand(msgspec.Struct, frozen=True, tag="audit"):
     kind: str = "full"
 
 
-Command = ScanCommand | SyncCommand | SnapshotCommand | AuditCommand
+class VerifyCommand(msgspec.Struct, frozen=True, tag="verify"):
+    """Look at files that may still be written; their paths' bytes in base64url."""
+
+    paths: list[str]
+
+
+Command = ScanCommand | SyncCommand | SnapshotCommand | AuditCommand | VerifyCommand
 
 
 class HeartbeatAnswer(msgspec.Struct, frozen=True):
@@ -150,7 +156,17 @@ class PublicIngest(msgspec.Struct, frozen=True):
     metadata: PublicMetadata | None = None
 
 
+class SentinelUpdate(msgspec.Struct, frozen=True):
+    """What a public agent found at the path of a suspect."""
+
+    path: str
+    mtime: float
+    size: int | None = None
+    status: str = "exists"
+
+
 class SentinelFeedback(msgspec.Struct, frozen=True):
-    """Body of `POST consistency/sentinel/feedback`."""
+    """Body of `POST consistency/sentinel/feedback`; its updates are looked at one by one."""
 
     type: str = ""
+    updates: list[msgspec.Raw] = []

@@ -232,6 +232,14 @@ def read_suspects(db: apsw.Connection) -> list[Suspect]:
     return [Suspect(text, raw=raw or msgspec.UNSET) for text, raw in map(to_text, found)]
 
 
+def find_suspects(db: apsw.Connection, *, limit: int) -> list[bytes]:
+    """Return the paths of suspect files, those first that were not looked at for the longest."""
+    rows: list[Any] = db.execute(
+        "SELECT parent, name FROM nodes WHERE flags & 3 AND flags & 1 ORDER BY idx LIMIT ?", (limit,)).fetchall()
+    get_path = make_path_finder(db)
+    return [get_path(parent) + b"/" + name for parent, name in rows]
+
+
 def make_path_finder(db: apsw.Connection) -> Callable[[int], bytes]:
     """Make a function that returns the path of a directory by its number, the root's being empty, and remembers it."""
     paths: dict[int, bytes] = {ROOT_ID: b""}

@@ -10,7 +10,7 @@ The rules, by their names in docs/CONSISTENCY_DESIGN.md:
     buried                a row below a tombstone's or a listing's index is dropped
     gone-by-listing       a child with a lower index than the listing is gone
     new-identity          another (device, inode) with a higher index is another directory
-    suspect               seen being written, until it was seen closed or unchanged
+    suspect               seen being written, until it was seen closed, or unchanged for half a minute
     blind-spot            seen by an audit or an on-demand scan only, until realtime says something of it
 """
 
@@ -26,6 +26,9 @@ SUSPECT = 1
 PLACEHOLDER = 2
 REALTIME = 4
 BLIND = 8
+
+HOT_S = 30.0
+"""A suspect that was seen with the same size and mtime for so long is written no more."""
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
@@ -166,14 +169,26 @@ def next_blind(stored: Stored | None, row: FsRow, seen: Seen) -> int:
     return stored.flags & BLIND
 
 
-def next_flags(stored: Stored | None, row: FsRow, seen: Seen) -> int:
-    """Compute the flags of a node from a row that is taken (suspect, blind-spot)."""
-    flags = REALTIME if seen.realtime else next_blind(stored, row, seen)
+def is_hot(stored: Stored | None, row: FsRow, seen: Seen) -> bool:
+    """Tell whether a row that is taken is of a file that may still be written (suspect)."""
     if stat.S_ISDIR(row.mode):
-        return flags
+        return False
     if seen.realtime:
-        return flags if row.is_atomic_write else flags | SUSPECT
-    if stored is not None and stored.flags & SUSPECT:
-        unchanged = stored.size == row.size and stored.mtime_ns == row.mtime_ns
-        return flags if unchanged else flags | SUSPECT
+        return not row.is_atomic_write
+    return stored is not None and bool(stored.flags & SUSPECT)
+
+
+def next_flags(stored: Stored | None, row: FsRow, seen: Seen, *, unchanged_s: float = 0.0) -> int:
+    """
+    Compute the flags of a node from a row that is taken (suspect, blind-spot).
+
+    Args:
+        stored: What is there.
+        row: What was seen.
+        seen: How.
+        unchanged_s: For how many seconds a file that may still be written has been seen as it is now.
+    """
+    flags = REALTIME if seen.realtime else next_blind(stored, row, seen)
+    if is_hot(stored, row, seen) and (seen.realtime or unchanged_s < HOT_S):
+        flags |= SUSPECT
     return flags

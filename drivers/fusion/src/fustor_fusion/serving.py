@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from typing import Self
 
+import apsw
 import uvicorn
 import uvloop
 
@@ -106,13 +107,25 @@ class Serving:
             timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S, server_header=False,
             backlog=_BACKLOG, date_header=False,
         ), until=self._context.stopping.wait, on_started=lambda: on_ready(listener.getsockname()[1]))
-        tasks = [asyncio.create_task(self._end_sessions()), asyncio.create_task(self._watch_stop())]
+        duties = (self._end_sessions(), self._watch_stop(), self._ask_for_looks())
+        tasks = [asyncio.create_task(duty) for duty in duties]
         try:
             await server.serve(sockets=[listener])
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask_for_looks(self) -> None:
+        """Have files that may still be written looked at, every so often."""
+        interval_s = self._context.config.sentinel_interval_s
+        while interval_s:
+            await asyncio.sleep(interval_s)
+            for view in self.views.values():
+                try:
+                    await view.ask_for_looks()
+                except apsw.Error as err:
+                    log.warning("Suspects could not be read view=%s error=%s", view.name, err)
 
     async def _watch_stop(self) -> None:
         await self._context.stopping.wait()

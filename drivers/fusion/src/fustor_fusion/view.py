@@ -16,8 +16,9 @@ from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.jobs import Job, Jobs
 from fustor_fusion.paths import encode_raw, to_text
 from fustor_fusion.positions import read_newest
-from fustor_fusion.protocol import Command, ScanCommand, SyncCommand
+from fustor_fusion.protocol import Command, ScanCommand, SyncCommand, VerifyCommand
 from fustor_fusion.public import OpenAudit
+from fustor_fusion.queries import find_suspects
 from fustor_fusion.readers import Readers
 from fustor_fusion.schema import name_database
 from fustor_fusion.sessions import AgentSession, SessionExpired, Sessions, SessionUnknown
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _SESSION_PRIORITY = 0
 _MAX_QUEUED_COMMANDS = 1_000
+_MAX_VERIFIED = 1_000
 
 T = TypeVar("T")
 
@@ -206,6 +208,27 @@ class View:
         for session in sessions:
             self.queue_command(session.id, command)
         return job
+
+    async def ask_for_looks(self) -> None:
+        """Ask the leader, if it is an agent of ours, to look at files that may still be written."""
+        leader = self.sessions.get_leader()
+        if leader is None or not leader.ours:
+            return
+        waiting = self._commands.get(leader.id, [])
+        if any(isinstance(command, VerifyCommand) for command in waiting):
+            return
+        paths = await self.find_suspects()
+        if paths:
+            self.queue_command(leader.id, VerifyCommand([encode_raw(path) for path in paths]))
+
+    async def find_suspects(self) -> list[bytes]:
+        """Return files that may still be written, so many as are asked for at once."""
+
+        def find() -> list[bytes]:
+            with self.readers.lease() as db:
+                return find_suspects(db, limit=_MAX_VERIFIED)
+
+        return await asyncio.to_thread(find)
 
     # -- read your writes -----------------------------------------------------------------------
 

@@ -9,7 +9,18 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fustor_core.drivers import Command, Heartbeat, RefusedRow, Role, Scan, Session, StartAudit, StartSnapshot, Sync
+from fustor_core.drivers import (
+    Command,
+    Heartbeat,
+    RefusedRow,
+    Role,
+    Scan,
+    Session,
+    StartAudit,
+    StartSnapshot,
+    Sync,
+    Verify,
+)
 from fustor_core.errors import ConfigError, FustorError, SessionLost, Unavailable
 from fustor_pusher_fusion.client import Answer
 
@@ -18,6 +29,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S = 3.0
+MAX_VERIFIED = 1_000
 """What a session lasts if the answer does not say (fusion protocol, 1.3)."""
 
 
@@ -209,6 +221,9 @@ def _command(raw: dict[str, Any]) -> Command | None:
         return StartSnapshot()
     if kind == "audit" and raw.get("kind", "incremental") in ("incremental", "full"):
         return StartAudit(raw.get("kind", "incremental"))
+    if kind == "verify" and isinstance(raw.get("paths"), list):
+        paths = [_scan_path({"raw": path}) for path in raw["paths"][:MAX_VERIFIED]]
+        return Verify(tuple(below_root(path) for path in paths if path is not None))
     if kind == "scan":
         path = _scan_path(raw)
         if path is not None:

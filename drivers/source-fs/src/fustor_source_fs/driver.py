@@ -157,6 +157,19 @@ class FsSource(SourceDriver):
             complete=complete,
         )
 
+    def perform_sentinel_check(self, paths: Sequence[bytes]) -> Iterator[Item | None]:
+        """Yield what is at these paths; directories, and names in directories that are not known, are left out."""
+        names: dict[Node, list[bytes]] = {}
+        for path in paths:
+            node, rest = self._tree.find(path)
+            if len(rest) == 1:  # else it is a directory, or in one that is not known
+                names.setdefault(node, []).append(rest[0])
+        for node, members in names.items():
+            group = self._work.open_group(None)
+            group.names = dict.fromkeys(members, True)
+            yield from self._looker.look(node, group, MessageSource.SENTINEL)
+            self._absorb()
+
     # -- what goes in ----------------------------------------------------------------------
 
     def rescan(self, path: bytes, *, recursive: bool = True) -> None:

@@ -120,10 +120,12 @@ class Looker:
 
     # -- the two kinds of look -------------------------------------------------------------
 
-    def look(self, node: Node, group: Group) -> Iterator[FsEvent]:
-        """Look at changed names of a directory and yield what is there and what is gone."""
+    def look(
+        self, node: Node, group: Group, lane: MessageSource = MessageSource.REALTIME
+    ) -> Iterator[FsEvent]:
+        """Look at names of a directory and yield what is there and what is gone, as events of a lane."""
         try:
-            yield from self._look(node, group)
+            yield from self._look(node, group, lane)
         finally:
             self._finish(node, group)
 
@@ -224,7 +226,7 @@ class Looker:
 
     # -- private ---------------------------------------------------------------------------
 
-    def _look(self, node: Node, group: Group) -> Iterator[FsEvent]:
+    def _look(self, node: Node, group: Group, lane: MessageSource) -> Iterator[FsEvent]:
         path = self._tree.get_path(node)
         if path is None:
             return
@@ -243,12 +245,19 @@ class Looker:
                     if self._tree.get_path(node) != path:
                         return
                     index = self._clock.stamp()
-                yield from self._look_at(node, path, fd, names[start : start + _CHUNK_ROWS], index, group)
+                yield from self._look_at(node, path, fd, names[start : start + _CHUNK_ROWS], index, group, lane)
         finally:
             os.close(fd)
 
     def _look_at(
-        self, node: Node, path: bytes, fd: int, names: list[tuple[bytes, bool]], index: int, group: Group
+        self,
+        node: Node,
+        path: bytes,
+        fd: int,
+        names: list[tuple[bytes, bool]],
+        index: int,
+        group: Group,
+        lane: MessageSource,
     ) -> Iterator[FsEvent]:
         rows: list[FsRow] = []
         gone: list[bytes] = []
@@ -282,7 +291,7 @@ class Looker:
                 rows,
                 path,
                 index,
-                MessageSource.REALTIME,
+                lane,
                 self._inflight.add(node, [r.path for r in rows], group.since_s),
             )
             if gone and self._tree.get_path(node) == path:
@@ -290,7 +299,7 @@ class Looker:
                 index = self._clock.stamp()
                 gone = [name for name in gone if self._is_still_gone(node, fd, name, group)]
         if gone and self._tree.get_path(node) == path:
-            yield self._make_delete(gone, path, index, self._inflight.add(node, gone, group.since_s))
+            yield self._make_delete(gone, path, index, self._inflight.add(node, gone, group.since_s), lane)
 
     def _is_still_gone(self, node: Node, fd: int, name: bytes, group: Group) -> bool:
         try:
