@@ -1,6 +1,8 @@
+import contextlib
 import socket
 import threading
 
+import apsw
 import msgspec
 import pytest
 from fake_runtime import FakeRuntime
@@ -53,6 +55,25 @@ def test_a_server_that_does_not_answer_owes_work(tmp_path, make):
         until(lambda: len(runtime.reports) >= 3, within_s=DEADLINE_S, what="three reports")
         assert [report.owed for report in runtime.reports[:3]] == [False, True, False]
         assert runtime.reports[1].report.views.keys() == {"p"}, "what was said last stays"
+    finally:
+        runtime.stop()
+        thread.join(DEADLINE_S)
+
+
+def test_a_database_that_takes_its_time_to_open_is_told_about_until_it_is_open(tmp_path, make):
+    make.fusion(make.config(tmp_path)).stop()
+    runtime = FakeRuntime()
+    with contextlib.closing(apsw.Connection(str(tmp_path / "fusion-p.db"))) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        thread = threading.Thread(target=serve, args=(runtime, make.config(tmp_path)),
+                                  kwargs={"describe": lambda server: b""})
+        thread.start()
+        until(lambda: runtime.reports, within_s=DEADLINE_S, what="a report")
+    try:
+        assert (runtime.reports[0].phase, list(runtime.reports[0].counters)) == ("opening", ["opening_ms"])
+        until(lambda: runtime.is_ready, within_s=DEADLINE_S, what="the server")
+        until(lambda: runtime.reports[-1].phase == "serving", within_s=DEADLINE_S, what="it to say that it serves")
     finally:
         runtime.stop()
         thread.join(DEADLINE_S)

@@ -1,8 +1,9 @@
 """The two keys of a Fusion server: made once, kept in files that only their owner can read."""
 
-import os
 import secrets
 from pathlib import Path
+
+from fustor_core.program.atomic import write_atomically
 
 AGENT_KEY_FILE = "fusion-agent.key"
 READER_KEY_FILE = "fusion-reader.key"
@@ -34,12 +35,5 @@ def _load_or_create(path: Path) -> str:
         path.chmod(0o600)
         return key
     key = secrets.token_urlsafe(32)
-    # Written beside the target and renamed, so that no reader meets half a key.
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(key + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    write_atomically(path, f"{key}\n".encode())
     return key

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -36,10 +37,16 @@ def serve(
         OSError: The address cannot be listened on, or the state directory not used.
     """
     server = FusionServer(config, listener=listener)
+    is_ready = threading.Event()
+    opening = time.pthread_getcpuclockid(threading.get_ident())
 
     def report() -> None:
         detail, hangs = b"", False
         while not runtime.stop_requested.wait(_REPORT_EVERY_S):
+            if not is_ready.is_set():
+                # A large database may be migrated or checked for minutes: it moves as long as it computes.
+                runtime.report({"opening_ms": int(time.clock_gettime(opening) * 1000)}, phase="opening")
+                continue
             try:
                 detail, hangs = describe(server), False
             except TimeoutError:
@@ -47,9 +54,10 @@ def serve(
             runtime.report(server.counters(), phase="serving", detail=detail, owed=hangs or server.owes_work())
 
     def on_ready(_: int) -> None:
+        is_ready.set()
         runtime.ready()
-        threading.Thread(target=report, name="report", daemon=True).start()
 
+    threading.Thread(target=report, name="report", daemon=True).start()
     runtime.on_stop(server.stop)
     try:
         server.run(on_ready=on_ready)
