@@ -72,6 +72,13 @@ class FusionServer:
         """
         return {} if self._serving is None else self._serving.describe_views(timeout_s)
 
+    def find_failure(self) -> str | None:
+        """Say which database was found to be damaged while it was served; None when none was; any thread."""
+        if self._serving is None:
+            return None
+        failures = [(name, view.store.failure) for name, view in self._serving.views.items()]
+        return next((f"view {name}: {failure}" for name, failure in failures if failure is not None), None)
+
     def owes_work(self) -> bool:
         """Tell whether a write is queued or under way; any thread."""
         return self._serving is not None and any(view.store.owes_work() for view in self._serving.views.values())

@@ -47,6 +47,10 @@ def serve(
                 # A large database may be migrated or checked for minutes: it moves as long as it computes.
                 runtime.report({"opening_ms": int(time.clock_gettime(opening) * 1000)}, phase="opening")
                 continue
+            failure = server.find_failure()
+            if failure is not None:
+                # The next process sets the database aside, and the agents fill the new one.
+                runtime.fail(failure, permanent=False)
             try:
                 detail, hangs = describe(server), False
             except TimeoutError:
