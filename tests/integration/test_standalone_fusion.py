@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,19 @@ def test_a_server_that_cannot_come_up_is_told_to_the_shell_and_nothing_stays(fus
         refused = fusion.run("start", *background, "--view", "main", "--port", "0", code=1)
         assert "Fusion cannot start: CantOpenError" in refused.stderr
         fusion.wait_gone()
+
+
+def test_a_view_of_a_newer_version_is_left_as_it_is_and_told_to_the_shell(fusion: StandaloneFusion) -> None:
+    fusion.start("--view", "main")
+    fusion.run("stop")
+    database = fusion.home / "state" / "fusion-main.db"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA user_version=999")
+    before = database.read_bytes()
+    refused = fusion.run("start", "-D", "--view", "main", "--port", "0", code=1)
+    assert f"Fusion cannot start: {database}: written by a newer release" in refused.stderr
+    fusion.wait_gone()
+    assert database.read_bytes() == before
 
 
 def test_a_configuration_with_errors_starts_nothing_and_they_are_all_told(fusion: StandaloneFusion) -> None:
