@@ -7,20 +7,19 @@ would take the signals, which belong to the supervisor's side of the worker.
 
 import asyncio
 import logging
-import socket
 import threading
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from fustor_core.program.listener import format_url
+from fustor_core.program.errors import ProgramError
+from fustor_core.program.listener import format_url, open_listener
 
 if TYPE_CHECKING:
     from fustor_supervisor.messages import Reply
     from fustor_supervisor.runtime import Runtime
 
 _GRACE_S = 2
-_BACKLOG = 128
 _REQUEST_S = 30.0
 _log = logging.getLogger(__name__)
 
@@ -63,11 +62,12 @@ def main(runtime: "Runtime", config: ConsoleSettings) -> None:
             raise ActionTimedOut(str(err)) from err
 
     try:
-        listener = _listen(config.host, config.port)
-    except OSError as err:
-        runtime.fail(f"console.port: {config.port} on {config.host} cannot be used: {err.strerror}", permanent=False)
+        listener = open_listener("console.", config.host, config.port, remedy="stop the program that has it")
+    except ProgramError as err:
+        runtime.fail(str(err), permanent=False)
     board = StatusBoard(UsageMeter())
     runtime.on_status = board.put
+
     class QuietServer(uvicorn.Server):
         """Sleeps until it is to stop; uvicorn's own loop wakes up ten times a second to ask for it."""
 
@@ -98,15 +98,3 @@ def main(runtime: "Runtime", config: ConsoleSettings) -> None:
     if not runtime.stop_requested.is_set():
         runtime.fail("the console's server ended by itself; see the log", permanent=False)
 
-
-def _listen(host: str, port: int) -> socket.socket:
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener

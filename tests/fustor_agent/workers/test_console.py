@@ -116,6 +116,6 @@ def test_a_port_that_was_taken_in_the_meantime_is_tried_again_later(runtime: Fak
         with pytest.raises(Failed):
             main(runtime, ConsoleSettings(host="127.0.0.1", port=port, token="secret"))
     ((error, permanent),) = runtime.failed
-    assert error.startswith(f"console.port: {port} on 127.0.0.1 cannot be used: ")
+    assert error.startswith(f"console.port: {port} on 127.0.0.1 is taken; ")
     assert not permanent
     assert not runtime.is_ready.is_set()
