@@ -152,7 +152,7 @@ def test_random_operations_end_as_the_tree(pushed: Pushed, rounds: int) -> None:
 
 def test_two_minutes_of_steady_writing_cost_no_heartbeat_and_no_change(pushed: Pushed) -> None:
     seed = random.randrange(1 << 30)
-    writer = UniqueNames(pushed.inside, pushed.outside, random.Random(seed))
+    writer = UniqueNames(pushed.inside / "d0", pushed.outside, random.Random(seed))  # "log" is no name of the writer's
     before = pushed.pipe()
     deadline = time.monotonic() + _STEADY_S
     while time.monotonic() < deadline:
