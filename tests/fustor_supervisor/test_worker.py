@@ -8,21 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fustor_supervisor import messages
+from fustor_supervisor.decisions import Dump, Kill, Send, Spawn, Wait
 from fustor_supervisor.exitcodes import ExitCode
 from fustor_supervisor.process import Exit
 from fustor_supervisor.specs import RestartPolicy, StuckLimits, WorkerSpec
 from fustor_supervisor.states import LINKED, WorkerState
-from fustor_supervisor.worker import (
-    DUMP_S,
-    FORK_RETRY_S,
-    KILL_LIMIT_S,
-    Dump,
-    Kill,
-    Send,
-    Spawn,
-    Wait,
-    Worker,
-)
+from fustor_supervisor.worker import DUMP_S, FORK_RETRY_S, KILL_LIMIT_S, Worker
 
 KILLED = Exit(None, "SIGKILL")
 SPEC = WorkerSpec("w", lambda runtime: None, restart=RestartPolicy(jitter=0.0), stop_grace_s=3.0)

@@ -205,7 +205,7 @@ def test_a_link_to_a_stopped_worker_is_made_when_it_is_started(scene: Scene) -> 
 
 
 def test_a_link_that_cannot_be_made_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fustor_supervisor.loop.LINK_RETRY_S", 0.05)
+    monkeypatch.setattr("fustor_supervisor.staff.LINK_RETRY_S", 0.05)
     answers = iter([OSError("disk full"), OSError("disk full"), 7])
 
     def next_epoch() -> int:

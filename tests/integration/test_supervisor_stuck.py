@@ -169,7 +169,7 @@ def test_a_worker_that_cannot_die_is_abandoned_and_everything_else_goes_on(
     real_kill = ForkedProcess.kill
     immortal = WorkerSpec("immortal", serve, limits=NEVER, stop_grace_s=0.05)
     supervisor.apply([immortal, WorkerSpec("b", serve)], [])
-    supervisor._workers["immortal"]._kill_limit_s = 0.1
+    supervisor._staff.find("immortal")._kill_limit_s = 0.1
     supervisor.start()
     turn_until(supervisor, lambda: are_running(supervisor))
     pid = find_worker(supervisor, "immortal").pid
@@ -196,7 +196,7 @@ def test_an_abandoned_worker_does_not_hold_up_the_end(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor.apply([WorkerSpec("immortal", serve, limits=NEVER)], [])
-    supervisor._workers["immortal"]._kill_limit_s = 0.1
+    supervisor._staff.find("immortal")._kill_limit_s = 0.1
     supervisor.start()
     turn_until(supervisor, lambda: are_running(supervisor))
     pid = find_worker(supervisor, "immortal").pid

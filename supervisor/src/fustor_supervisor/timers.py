@@ -1,11 +1,21 @@
 """A heap of absolute deadlines, one per key."""
 
+import enum
 import heapq
 import itertools
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
+
+
+class Timer(enum.Enum):
+    """Deadlines that belong to no worker."""
+
+    PING = "ping"
+    STATUS = "status"
+    LINKS = "links"
+    STOP_LIMIT = "stop limit"
 
 
 class Timers(Generic[Key]):

@@ -1,8 +1,8 @@
 """
-One worker: its state, what it owes, its deadline and its deaths.
+One worker: its state, its deadline and its deaths.
 
 Decides, and carries nothing out: every method that can change something takes the time
-and returns decisions, which the loop executes in order. So the whole life of a worker
+and returns decisions, which the staff carries out in order. So the whole life of a worker
 can be tested without a process.
 
 A worker has one deadline, whose meaning follows from the state:
@@ -15,10 +15,11 @@ A worker has one deadline, whose meaning follows from the state:
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final
 
 from fustor_supervisor import messages, policy
+from fustor_supervisor.account import Account
+from fustor_supervisor.decisions import Decision, Dump, Kill, Send, Spawn, Wait
 from fustor_supervisor.exitcodes import ExitCode
 from fustor_supervisor.process import Exit
 from fustor_supervisor.specs import WorkerSpec
@@ -31,39 +32,6 @@ KILL_LIMIT_S: Final = 5.0  # a process that SIGKILL did not end in this time is 
 FORK_RETRY_S: Final = 0.1  # what refused a fork will not have changed at once
 _log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Spawn:
-    """Fork the worker."""
-
-
-@dataclass(frozen=True)
-class Send:
-    """Send a message to the worker."""
-
-    message: messages.ToWorkerMessage
-
-
-@dataclass(frozen=True)
-class Dump:
-    """Have the worker write its stacks; by signal if its control thread may not run."""
-
-    by_signal: bool
-
-
-@dataclass(frozen=True)
-class Kill:
-    """Kill the worker's process group."""
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Call `on_deadline` at `until`, in place of an earlier deadline; None cancels it."""
-
-    until: float | None
-
-
-Decision: TypeAlias = Spawn | Send | Dump | Kill | Wait
 
 
 class Worker:
@@ -106,11 +74,7 @@ class Worker:
         self._stuck: str | None = None
         self._said: str | None = None
         self._deaths: deque[Death] = deque(maxlen=MAX_DEATHS)
-        self._owes = policy.Progress(ready=False, moved_at=0.0)
-        self._ping = 0
-        self._commands: dict[int, float] = {}
-        self._report = messages.Progress(generation=0, counters={})
-        self._past_totals: dict[str, int] = {}
+        self._account = Account()
         self.changes = 0
 
     # -- what an operator wants -----------------------------------------------------------
@@ -172,10 +136,7 @@ class Worker:
         self._ready_at = None
         self._was_killed = False
         self._stuck = self._said = None
-        self._ping = 0
-        self._commands.clear()
-        self._owes = policy.Progress(ready=False, moved_at=now)
-        self._report = messages.Progress(generation=self.generation, counters={})
+        self._account.open(self.generation, now)
 
     def on_spawned(self, pid: int) -> None:
         """Note the process that was forked."""
@@ -195,39 +156,33 @@ class Worker:
             case messages.Ready() if self.state is WorkerState.STARTING:
                 self._move(WorkerEvent.READY)
                 self._ready_at = now
-                self._owes = replace(self._owes, ready=True, moved_at=now)
+                self._account.take_ready(now)
             case messages.Progress():
-                self._take_progress(message, now)
+                self._take_report(message, now)
             case messages.Pong(n=n, progress=progress):
-                if n == self._ping:
-                    self._owes = replace(self._owes, ping_owed_since=None)
-                self._take_progress(progress, now)
+                self._account.take_pong(n)
+                self._take_report(progress, now)
             case messages.Failed(error=error):
                 self._said = self.last_error = error
             case messages.Reply(id=id):
-                self._commands.pop(id, None)
-                self._note_commands()
+                self._account.take_reply(id)
             case _:
                 pass
         return []
 
     def note_command(self, id: int, now: float) -> None:
         """Note that the worker owes a reply."""
-        self._commands[id] = now
-        self._note_commands()
+        self._account.note_command(id, now)
 
     def on_ping_time(self, now: float) -> list[Decision]:
         """Look at what the worker owes; ask again if it answered the last ping."""
         if self.state not in (WorkerState.STARTING, WorkerState.RUNNING):
             return []
-        reason = policy.describe_stuck(self._owes, now, self.spec.limits)
+        reason = self._account.describe_stuck(now, self.spec.limits)
         if reason is not None:
             return self.on_stuck(reason, now)
-        if self._owes.ping_owed_since is not None:
-            return []
-        self._ping += 1
-        self._owes = replace(self._owes, ping_owed_since=now)
-        return [Send(messages.Ping(n=self._ping))]
+        number = self._account.note_ping(now)
+        return [] if number is None else [Send(messages.Ping(n=number))]
 
     def on_stuck(self, reason: str, now: float) -> list[Decision]:
         """Give up on the process: stacks, SIGKILL, and a new one."""
@@ -236,12 +191,11 @@ class Worker:
         self._stuck = reason
         self._move(WorkerEvent.STUCK)
         _log.error("worker stuck name=%s pid=%s reason=%s", self.spec.name, self.pid, reason)
-        by_signal = self._owes.ping_owed_since is not None
-        return [Dump(by_signal=by_signal), self._wait(now + DUMP_S)]
+        return [Dump(by_signal=self._account.owes_pong), self._wait(now + DUMP_S)]
 
     def on_lost_time(self, now: float) -> None:
         """Start all limits anew: the machine or the supervisor stood still, so the worker may have too."""
-        self._owes = replace(self._owes, moved_at=now)
+        self._account.start_limits_anew(now)
 
     def on_died(self, exit: Exit, now: float, *, min_delay_s: float = 0.0) -> list[Decision]:
         """Note a death and decide what follows; a restart waits for `min_delay_s` at least."""
@@ -278,6 +232,7 @@ class Worker:
 
     def describe(self, now: float) -> WorkerStatus:
         """Return how the worker stands."""
+        report = self._account.report
         retry_in_s = None
         if self.state is WorkerState.BACKOFF and self._deadline is not None:
             retry_in_s = max(0.0, self._deadline - now)
@@ -294,11 +249,11 @@ class Worker:
             deaths=list(self._deaths),
             last_error=self.last_error,
             stuck=self._stuck,
-            phase=self._report.phase,
-            counters=self._report.counters,
-            totals=_add(self._past_totals, self._report.counters),
-            owed=self._report.owed,
-            detail=self._report.detail,
+            phase=report.phase,
+            counters=report.counters,
+            totals=self._account.totals,
+            owed=report.owed,
+            detail=report.detail,
         )
 
     # -- inside ---------------------------------------------------------------------------
@@ -364,32 +319,11 @@ class Worker:
         )
         self._deaths.append(death)
         self.pid = None
-        self._past_totals = _add(self._past_totals, self._report.counters)
-        self._report = _without_counters(self._report)
+        self._account.close()
 
-    def _take_progress(self, report: messages.Progress, now: float) -> None:
-        if report.counters != self._report.counters:
-            self._owes = replace(self._owes, moved_at=now)
-        if report.owed != self._report.owed:
-            self._owes = replace(self._owes, work_owed_since=now if report.owed else None)
-        if report != self._report:
-            self._report = report
+    def _take_report(self, report: messages.Progress, now: float) -> None:
+        if self._account.take_report(report, now):
             self.changes += 1
-
-    def _note_commands(self) -> None:
-        oldest = min(self._commands.values(), default=None)
-        self._owes = replace(self._owes, command_owed_since=oldest)
-
-
-def _without_counters(report: messages.Progress) -> messages.Progress:
-    """Return what is left of a report when its process is dead: phase and detail, but no counters."""
-    return messages.Progress(
-        generation=report.generation, counters={}, phase=report.phase, detail=report.detail, owed=False
-    )
-
-
-def _add(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
-    return {key: left.get(key, 0) + right.get(key, 0) for key in left | right}
 
 
 def _describe_exit(exit: Exit) -> str:
