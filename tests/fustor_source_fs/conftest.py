@@ -137,7 +137,7 @@ class Pump:
 
     def trust_all_times(self) -> None:
         """Put the source's clock ahead of the file system's, so that every directory seems to be old."""
-        self.source._looker._wall_ns = lambda: time.time_ns() + 3600 * 10**9
+        self.source._lister._wall_ns = lambda: time.time_ns() + 3600 * 10**9
 
     # -- step by step ------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Pump:
 
     def listing(self, path: bytes, lane: MessageSource = MessageSource.REALTIME) -> Generator[Any, None, None]:
         """Begin to list a directory."""
-        self._listings.append(self.source._looker.list_directory(self.node(path), lane, lambda child: None))
+        self._listings.append(self.source._lister.list_directory(self.node(path), lane, lambda child: None))
         return self._listings[-1]
 
     def node(self, path: bytes) -> Node:

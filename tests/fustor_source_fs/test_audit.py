@@ -143,7 +143,7 @@ def test_a_full_audit_lists_everything_though_nothing_has_changed(blind_tree, st
 def test_times_are_trusted_from_one_second_on(blind_tree, still, age_ns, again):
     """Younger ones may stay what they are through another change: a tick may be as long as 10 ms, or 2 s."""
     newest = max(os.stat(blind_tree / "a").st_mtime_ns, os.stat(blind_tree / "a").st_ctime_ns)
-    still.source._looker._wall_ns = lambda: newest + age_ns
+    still.source._lister._wall_ns = lambda: newest + age_ns
     still.audit("full")
     assert (b"/a" in listed(still.audit("incremental"))) is again
 

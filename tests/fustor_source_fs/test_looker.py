@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fustor_event_model import DeleteEvent, Listed, MessageSource, SnapshotEnd, UpdateEvent
-from fustor_source_fs import looker
+from fustor_source_fs import places
 from treeops import exchange
 
 
@@ -373,13 +373,13 @@ def test_a_live_directory_that_could_not_be_opened_once_is_listed_after_all(insi
     make(inside / "d" / "e", "f")
     still.begin()
     node = still.node(b"/d/e")
-    real = looker.open_directory
+    real = places.open_directory
 
     def be_away_once(root: bytes, path: bytes) -> int:
-        monkeypatch.setattr(looker, "open_directory", real)
+        monkeypatch.setattr(places, "open_directory", real)
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
-    monkeypatch.setattr(looker, "open_directory", be_away_once)
+    monkeypatch.setattr(places, "open_directory", be_away_once)
     (inside / "d" / "e" / "f").write_text("changed")
     still.sync()  # the barrier waits for the second look
     names_in_use(still)
@@ -635,7 +635,7 @@ def test_a_directory_that_cannot_be_said_yet_keeps_what_is_in_it_waiting(inside,
         monkeypatch.undo()
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr(looker, "stat_directory", refuse)
+    monkeypatch.setattr(places, "stat_directory", refuse)
     still.sync()  # waits for what is looked at again a little later
     assert refused == [b"/d"]
     names_in_use(still)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from fustor_core.clock import IndexClock
 from fustor_core.drivers import AuditCoverage, Item
 from fustor_event_model import AuditEnd, AuditStart, EventBase, Listed, MessageSource
-from fustor_source_fs.looker import Looker
+from fustor_source_fs.listing import Lister
 from fustor_source_fs.pace import Pace
-from fustor_source_fs.pending import Group, Work
+from fustor_source_fs.pending import Group
 from fustor_source_fs.walk import Walk
 from fustor_source_fs.watches import Node, Tree
 
@@ -27,7 +27,8 @@ class Audit:
 
     Args:
         kind: `full` or `incremental`.
-        tree, work, looker: Shared with the driver, same thread.
+        walk: Its way, nothing ahead yet.
+        tree, lister: Shared with the driver, same thread.
         clock: Stamps.
         pace: How fast names may be looked at.
         absorb: Takes in the records that were read meanwhile.
@@ -38,9 +39,9 @@ class Audit:
         self,
         kind: str,
         *,
+        walk: Walk,
         tree: Tree,
-        work: Work,
-        looker: Looker,
+        lister: Lister,
         clock: IndexClock,
         pace: Pace,
         absorb: Callable[[], None],
@@ -48,8 +49,8 @@ class Audit:
     ) -> None:
         self._kind = kind
         self._tree = tree
-        self._walk = Walk(looker, work)
-        self._looker = looker
+        self._walk = walk
+        self._lister = lister
         self._clock = clock
         self._pace = pace
         self._absorb = absorb
@@ -82,19 +83,19 @@ class Audit:
         yield AuditEnd(index=self._clock.stamp(), message_source=MessageSource.AUDIT, complete=complete)
 
     def _take(self, node: Node, mark: Group | None) -> Iterator[Item | None]:
-        if mark is None and self._kind == "incremental" and self._looker.is_unchanged(node):
+        if mark is None and self._kind == "incremental" and self._lister.is_unchanged(node):
             self._skipped += 1
             for child in node.children.values():
                 self._walk.add(child)
             self._pace.spend(1)
             yield from self._rest()
             return
-        listing = self._looker.list_directory(node, MessageSource.AUDIT, self._walk.add, mark=mark)
+        listing = self._lister.list_directory(node, MessageSource.AUDIT, self._walk.add, mark=mark)
         listed = False
         while True:
-            before = self._looker.looked
+            before = self._lister.looked
             item = next(listing, None)
-            self._pace.spend(self._looker.looked - before)
+            self._pace.spend(self._lister.looked - before)
             if item is None:
                 break
             listed = listed or isinstance(item, Listed)

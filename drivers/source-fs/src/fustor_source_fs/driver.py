@@ -1,4 +1,4 @@
-"""The fs source driver: ties reader, translator, work and looker to the driver contract."""
+"""The fs source driver: ties reader, translator, work, looker and lister to the driver contract."""
 
 import os
 import threading
@@ -13,13 +13,17 @@ from fustor_source_fs import limits
 from fustor_source_fs.audit import Audit
 from fustor_source_fs.bindings import Inotify
 from fustor_source_fs.config import FsConfig
+from fustor_source_fs.events import Events
 from fustor_source_fs.inflight import Inflight
+from fustor_source_fs.listing import Lister
 from fustor_source_fs.looker import Looker
 from fustor_source_fs.mounts import find_changed, parse_mounts
 from fustor_source_fs.pace import Pace
 from fustor_source_fs.pending import Group, Work
+from fustor_source_fs.places import Places
 from fustor_source_fs.reader import Reader
 from fustor_source_fs.records import parse_records
+from fustor_source_fs.retries import Retries
 from fustor_source_fs.translate import Translator
 from fustor_source_fs.walk import Walk
 from fustor_source_fs.watches import Node, Tree
@@ -51,19 +55,35 @@ class FsSource(SourceDriver):
         self._inflight = Inflight(now)
         takes = config.driver_params.make_filter()
         self._translator = Translator(
-            self._tree, self._work, lambda gone, unheld: self._looker.forget(gone, unheld), now, takes
+            self._tree, self._work, lambda gone, unheld: self._places.forget(gone, unheld), now, takes
         )
-        self._looker = Looker(
+        self._retries = Retries(self._tree, self._work, now, config.driver_params.retry_unreadable_s)
+        self._places = Places(
             self._root,
-            takes=takes,
             tree=self._tree,
             work=self._work,
             translator=self._translator,
-            inflight=self._inflight,
+            retries=self._retries,
             inotify=self._inotify,
+        )
+        self._events = Events(self._inflight)
+        self._looker = Looker(
+            takes,
+            tree=self._tree,
+            work=self._work,
+            retries=self._retries,
+            places=self._places,
+            events=self._events,
             clock=context.clock,
-            now=now,
-            retry_unreadable_s=config.driver_params.retry_unreadable_s,
+        )
+        self._lister = Lister(
+            takes,
+            tree=self._tree,
+            work=self._work,
+            retries=self._retries,
+            places=self._places,
+            events=self._events,
+            clock=context.clock,
         )
         self._barriers: list[tuple[int, str]] = []
         self._following: list[Node] = []
@@ -82,7 +102,8 @@ class FsSource(SourceDriver):
         """Yield changes, listings of dirty directories, and fulfilled barriers; see the contract."""
         while True:
             self._absorb()
-            self._looker.retry_due()
+            self._translator.expire()
+            self._retries.retry_due()
             if not (self._work or self._following):
                 yield from self._fulfil_barriers()
                 yield None
@@ -102,14 +123,14 @@ class FsSource(SourceDriver):
         """Yield everything in one pass: watch, list, look, send; see the contract."""
         self._watching = True
         self._following.clear()
-        self._looker.forget_listings()
+        self._lister.forget_listings()
         self._snapshot_owed = True  # until one ends; a cut-off one leaves parts of the tree unseen
         return self._walk_snapshot(self.context.clock.stamp())
 
     def follow(self) -> None:
         """Walk the tree to set the watches, sending nothing; see the contract."""
         self._watching = True
-        self._looker.forget_listings()
+        self._lister.forget_listings()
         self._snapshot_owed = False
         self._following = [self._tree.root]
         self._followed_from = self.context.clock.stamp()
@@ -118,9 +139,9 @@ class FsSource(SourceDriver):
         """Yield what is there, or, if incremental, in directories that have changed; see the contract and `audit`."""
         self._audit = Audit(
             kind,
+            walk=Walk(self._places, self._retries, self._work),
             tree=self._tree,
-            work=self._work,
-            looker=self._looker,
+            lister=self._lister,
             clock=self.context.clock,
             pace=Pace(self.config.driver_params.audit_rows_per_s, self._now),
             absorb=self._absorb,
@@ -134,7 +155,7 @@ class FsSource(SourceDriver):
         complete = not rest
         if rest:  # not a directory that is known: one look at the name, or at its nearest ancestor
             self._work.look(node, rest[0])
-        walk = Walk(self._looker, self._work)
+        walk = Walk(self._places, self._retries, self._work)
         if not rest:
             walk.add(node)
         found = walk.add if recursive else self._mark_unlisted
@@ -142,7 +163,7 @@ class FsSource(SourceDriver):
             while walk:
                 listed = False
                 node, mark = walk.take()
-                for item in self._looker.list_directory(node, MessageSource.ON_DEMAND, found, mark=mark):
+                for item in self._lister.list_directory(node, MessageSource.ON_DEMAND, found, mark=mark):
                     listed = listed or isinstance(item, Listed)
                     yield item
                 complete = complete and listed
@@ -221,7 +242,7 @@ class FsSource(SourceDriver):
 
     def wait(self, timeout_s: float) -> None:
         """Wait for records, `wake`, the next retry or the time-out, then take in the records."""
-        retry_s = self._looker.get_next_retry_s()
+        retry_s = self._retries.get_next_s()
         if retry_s is not None:
             timeout_s = min(timeout_s, max(0.0, retry_s - self._now()))
         if self._audit_goes_on_s is not None:
@@ -238,13 +259,13 @@ class FsSource(SourceDriver):
     def get_status(self) -> SourceStatus:
         """Return how the source stands."""
         oldest = [age for age in (self._work.get_oldest_s(), self._inflight.get_oldest_s()) if age is not None]
-        skipped = list(self._looker.skipped.values())[:_SKIPPED_SHOWN]
+        skipped = list(self._retries.skipped.values())[:_SKIPPED_SHOWN]
         return SourceStatus(
             pending=self._work.pending_count,
             dirty=self._work.dirty_count,
             captured=self._translator.captured,
             overflows=self._translator.overflows,
-            rows=self._looker.rows,
+            rows=self._events.rows,
             lag_s=max(0.0, self._now() - min(oldest)) if oldest else 0.0,
             not_current_because=self._why_not_current(),
             audit=AuditCoverage() if self._audit is None else self._audit.coverage,
@@ -252,9 +273,9 @@ class FsSource(SourceDriver):
             details={
                 "directories": self._tree.size,
                 "watches": self._tree.watch_count,
-                "unwatched": len(self._looker.unwatched),
-                "unreadable": len(self._looker.skipped),
-                "listings": self._looker.listed,
+                "unwatched": len(self._places.unwatched),
+                "unreadable": len(self._retries.skipped),
+                "listings": self._lister.listed,
                 "inflight": len(self._inflight),
             },
         )
@@ -316,12 +337,12 @@ class FsSource(SourceDriver):
             if node.listed > begun:  # by the message iterator, meanwhile
                 walk.extend(node.children.values())
             else:
-                yield from self._looker.list_directory(node, MessageSource.SNAPSHOT, walk.append)
+                yield from self._lister.list_directory(node, MessageSource.SNAPSHOT, walk.append)
         self._snapshot_owed = False
         yield self._make_snapshot_end(complete=self._tree.root.listed > begun)
 
     def _mark_unlisted(self, node: Node) -> None:
-        if self._looker.needs_listing(node):
+        if self._places.needs_listing(node):
             self._work.mark_dirty(node, age=self._work.get_oldest_age())
 
     def _follow_one(self) -> None:
@@ -332,17 +353,17 @@ class FsSource(SourceDriver):
         if about_to_be_sent or node.listed > self._followed_from:
             self._following.extend(node.children.values())
             return
-        for item in self._looker.list_directory(node, MessageSource.REALTIME, self._following.append):
+        for item in self._lister.list_directory(node, MessageSource.REALTIME, self._following.append):
             if item.position is not None:
                 self._inflight.take(item.position)
         node.listed = -abs(node.listed)
 
     def _list_dirty(self, node: Node, mark: Group) -> Iterator[Item]:
         def list_if_new(child: Node) -> None:
-            if self._looker.needs_listing(child):
+            if self._places.needs_listing(child):
                 self._work.mark_dirty(child, age=mark.age)
 
-        yield from self._looker.list_directory(node, MessageSource.REALTIME, list_if_new, mark=mark)
+        yield from self._lister.list_directory(node, MessageSource.REALTIME, list_if_new, mark=mark)
 
     def _fulfil_barriers(self) -> Iterator[Item | Barrier]:
         if self._snapshot_owed or self._following:
@@ -375,15 +396,15 @@ class FsSource(SourceDriver):
         if root.inode and not root.is_same(status.st_dev, status.st_ino):
             self._work.mark_dirty(root)
         self._compare_mounts()
-        self._looker.retry_skipped()
+        self._retries.retry_skipped()
 
     def _why_not_covered(self) -> str | None:
-        root = self._looker.skipped.get(self._tree.root)
+        root = self._retries.skipped.get(self._tree.root)
         if root is not None:
             return f'uri "{self.config.uri}": {root.reason}'
-        if self._looker.unwatched:
-            count = len(self._looker.unwatched)
-            return f"{count} directories are not watched: {self._looker.watch_error}; raise fs.inotify.max_user_watches"
+        if self._places.unwatched:
+            count = len(self._places.unwatched)
+            return f"{count} directories are not watched: {self._places.watch_error}; raise fs.inotify.max_user_watches"
         return None
 
     def _why_not_current(self) -> str | None:

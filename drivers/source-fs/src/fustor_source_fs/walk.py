@@ -1,7 +1,8 @@
 """The way of an audit or a scan through the tree, which may end at any directory."""
 
-from fustor_source_fs.looker import Looker
 from fustor_source_fs.pending import Group, Work
+from fustor_source_fs.places import Places
+from fustor_source_fs.retries import Retries
 from fustor_source_fs.watches import Node
 
 
@@ -14,11 +15,12 @@ class Walk:
     yet. Barriers wait for it, and if the walk ends before, it is marked dirty.
 
     Args:
-        looker, work: Shared with the driver, same thread.
+        places, retries, work: Shared with the driver, same thread.
     """
 
-    def __init__(self, looker: Looker, work: Work) -> None:
-        self._looker = looker
+    def __init__(self, places: Places, retries: Retries, work: Work) -> None:
+        self._places = places
+        self._retries = retries
         self._work = work
         self._ahead: list[tuple[Node, Group | None]] = []
         self.owed = 0
@@ -30,7 +32,7 @@ class Walk:
     def add(self, node: Node) -> None:
         """Put a directory before all others."""
         mark = None
-        if self._looker.needs_listing(node):
+        if self._places.needs_listing(node):
             mark = self._work.open_group(self._work.get_oldest_age())
             self.owed += 1
         self._ahead.append((node, mark))
@@ -46,4 +48,4 @@ class Walk:
         while self._ahead:
             node, mark = self.take()
             if mark is not None:
-                self._looker.mark_later(node, mark)
+                self._retries.mark_later(node, mark)

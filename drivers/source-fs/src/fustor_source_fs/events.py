@@ -1,0 +1,101 @@
+"""What was found, as events; each is remembered until it is acknowledged."""
+
+from fustor_event_model import (
+    FS_SCHEMA,
+    FS_TABLE,
+    DeleteEvent,
+    FsPath,
+    FsRow,
+    Listed,
+    MessageSource,
+    UpdateEvent,
+)
+from fustor_source_fs.inflight import Inflight
+from fustor_source_fs.watches import Node
+
+
+class Events:
+    """
+    Makes events and counts their rows.
+
+    Args:
+        inflight: Remembers what each event covers.
+    """
+
+    def __init__(self, inflight: Inflight) -> None:
+        self._inflight = inflight
+        self.rows = 0
+
+    def update(
+        self,
+        node: Node,
+        rows: list[FsRow],
+        path: bytes,
+        index: int,
+        lane: MessageSource,
+        *,
+        covers: list[bytes] | None = None,
+        since_s: float | None,
+    ) -> UpdateEvent[FsRow]:
+        """
+        Say what is at names of a directory.
+
+        Args:
+            node: Looked at again if the event gets lost.
+            rows: With paths that are names.
+            path: The directory's, below the root.
+            index: Stamped before the looks.
+            lane: On which the event goes.
+            covers: The names to look at if it gets lost; None lists the directory.
+            since_s: When the oldest change in it was noted, monotonic seconds.
+        """
+        self.rows += len(rows)
+        return UpdateEvent(
+            index=index,
+            message_source=lane,
+            event_schema=FS_SCHEMA,
+            table=FS_TABLE,
+            rows=rows,
+            prefix=_below(path),
+            position=self._inflight.add(node, covers or (), since_s),
+        )
+
+    def delete(
+        self,
+        node: Node,
+        gone: list[bytes],
+        path: bytes,
+        index: int,
+        lane: MessageSource,
+        *,
+        since_s: float | None,
+    ) -> DeleteEvent[FsPath]:
+        """Say which names of a directory are gone; arguments as for `update`."""
+        self.rows += len(gone)
+        return DeleteEvent(
+            index=index,
+            message_source=lane,
+            event_schema=FS_SCHEMA,
+            table=FS_TABLE,
+            rows=[FsPath(name) for name in gone],
+            prefix=_below(path),
+            position=self._inflight.add(node, gone, since_s),
+        )
+
+    def listed(
+        self,
+        node: Node,
+        path: bytes,
+        index: int,
+        lane: MessageSource,
+        *,
+        since_s: float | None,
+        times: tuple[int, int] | None,
+    ) -> Listed:
+        """Say that all of a directory was said; its times are remembered once that is acknowledged."""
+        position = self._inflight.add(node, (), since_s, times)
+        return Listed(index=index, message_source=lane, path=path, position=position)
+
+
+def _below(path: bytes) -> bytes:
+    return path if path.endswith(b"/") else path + b"/"

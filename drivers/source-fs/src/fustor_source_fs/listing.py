@@ -1,0 +1,271 @@
+"""
+List directories: watch, then list the same descriptor, and say when all of it was said.
+
+Every look is stamped before it is made. Whatever is yielded may be taken much later: a
+listing whose directory moved meanwhile promises nothing and is made again.
+"""
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Final
+
+from fustor_core.clock import IndexClock
+from fustor_event_model import FsEvent, FsItem, FsRow, MessageSource
+from fustor_source_fs.events import Events
+from fustor_source_fs.pending import Group, Work
+from fustor_source_fs.places import Places
+from fustor_source_fs.retries import Retries
+from fustor_source_fs.scan import encode_name, make_row
+from fustor_source_fs.watches import Node, Tree
+
+_CHUNK_ROWS: Final = 1_000
+_TRUSTED_AGE_NS: Final = 10**9
+"""A younger time may stay what it is through another change: it is only as fine as the file system's clock."""
+_BLIND: Final = frozenset((MessageSource.AUDIT, MessageSource.ON_DEMAND))
+
+
+class _Listing:
+    """A directory that is being listed: what it was called, for which work, and what was found so far."""
+
+    __slots__ = ("age", "complete", "fd", "generation", "known", "lane", "mark", "node", "path", "seen", "since_s")
+
+    def __init__(self, node: Node, path: bytes, fd: int, lane: MessageSource, mark: Group | None) -> None:
+        self.node = node
+        self.path = path
+        self.fd = fd
+        self.lane = lane
+        self.mark = mark
+        self.since_s = None if mark is None else mark.since_s
+        self.age = 0 if mark is None else mark.age
+        self.generation = node.generation
+        self.known = set(node.children)
+        self.seen: set[bytes] = set()
+        self.complete = True
+
+
+class Lister:
+    """
+    Makes events of whole directories, and keeps the tree true to what it finds.
+
+    Args:
+        takes: Tells which names of non-directories are sent; None takes all.
+        tree, work, retries, places, events: Shared with the driver, same thread.
+        clock: Stamps.
+        wall_ns: The clock of the file system's times, nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        takes: Callable[[bytes], bool] | None,
+        *,
+        tree: Tree,
+        work: Work,
+        retries: Retries,
+        places: Places,
+        events: Events,
+        clock: IndexClock,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._takes = takes
+        self._tree = tree
+        self._work = work
+        self._retries = retries
+        self._places = places
+        self._events = events
+        self._clock = clock
+        self._wall_ns = wall_ns
+        self._remembers_from = 0
+        self.listed = 0
+        self.looked = 0
+
+    def list_directory(
+        self, node: Node, lane: MessageSource, found: Callable[[Node], None], *, mark: Group | None = None
+    ) -> Iterator[FsItem]:
+        """
+        Watch a directory, then list it; yield its own row, its children's and `Listed`.
+
+        Without `Listed` the listing promises nothing: the directory moved or vanished
+        meanwhile, or something in it could not be read; then it is listed again later.
+
+        Args:
+            node: The directory; its dirty mark is cleared already.
+            lane: On which the events go.
+            found: Called with the node of each subdirectory.
+            mark: The work this fulfils, if it is work.
+        """
+        path = self._tree.get_path(node)
+        fd = None if path is None else self._places.open(node, path, mark)
+        ended = False
+        try:
+            if fd is not None:
+                assert path is not None
+                self._places.watch(node, fd)
+                at = _Listing(node, path, fd, lane, mark)
+                announced = yield from self._announce(at)
+                if announced:
+                    yield from self._list(at, found)
+            ended = True
+        finally:
+            if fd is not None:
+                os.close(fd)
+            if mark is not None:
+                # What was closed before its end, with the walk that it was part of, is still to be done.
+                (self._retries.finish if ended else self._retries.mark_later)(node, mark)
+
+    def is_unchanged(self, node: Node) -> bool:
+        """Tell whether an acknowledged listing of a directory still says what names are in it."""
+        path = self._tree.get_path(node)
+        if path is None or node.times is None or node.listed < self._remembers_from:
+            return False
+        if self._places.needs_listing(node):
+            return False
+        try:
+            status = self._places.stat(path)
+        except OSError:
+            return False  # a listing says what is wrong with it
+        return node.is_same(status.st_dev, status.st_ino) and (status.st_mtime_ns, status.st_ctime_ns) == node.times
+
+    def forget_listings(self) -> None:
+        """Let no listing that was made until now say that a directory is unchanged."""
+        self._remembers_from = self._clock.stamp()
+
+    # -- private ---------------------------------------------------------------------------
+
+    def _list(self, at: _Listing, found: Callable[[Node], None]) -> Iterator[FsItem]:
+        first = self._clock.stamp()
+        status = os.fstat(at.fd)
+        self.looked += 1
+        times = self._get_trusted_times(status)
+        at.node.times = None
+        yield self._make_own_row(at.node, at.path, status, first, at)
+        # Whatever is yielded may be taken much later. What moved meanwhile is listed again
+        # under its new path, and what is looked at from here on must not go under the old one.
+        if self._must_stop(at):
+            return
+        try:
+            with os.scandir(at.fd) as entries:
+                while True:
+                    index = self._clock.stamp()
+                    rows = self._look_at_entries(at, entries, found)
+                    if not rows:
+                        break
+                    yield self._events.update(at.node, rows, at.path, index, at.lane, since_s=at.since_s)
+                    if self._must_stop(at):
+                        return
+        except OSError as err:
+            self._retries.skip(at.node, at.path, err)
+            at.complete = False
+        yield from self._say_gone(at, [name for name in at.known - at.seen if name in at.node.children])
+        if at.complete and not self._must_stop(at):
+            at.node.listed = first
+            self.listed += 1
+            yield self._events.listed(at.node, at.path, first, at.lane, since_s=at.since_s, times=times)
+
+    def _say_gone(self, at: _Listing, names: list[bytes]) -> Iterator[FsEvent]:
+        """Look at directories that a listing did not find; what only an audit or a scan misses, nobody else tells."""
+        gone: list[bytes] = []
+        index = self._clock.stamp()
+        for name in names:
+            try:
+                if at.lane in _BLIND:
+                    os.stat(name, dir_fd=at.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                self._places.drop_child(at.node, name)
+                gone.append(name)
+                continue
+            except OSError:
+                pass  # the look says what is wrong
+            self._work.look(at.node, name, age=at.age)
+        if gone:
+            yield self._events.delete(at.node, gone, at.path, index, at.lane, since_s=at.since_s)
+
+    def _get_trusted_times(self, status: os.stat_result) -> tuple[int, int] | None:
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        return times if max(times) <= self._wall_ns() - _TRUSTED_AGE_NS else None
+
+    def _announce(self, at: _Listing) -> Generator[FsEvent, None, bool]:
+        """
+        Yield the rows of directories above that came to their places by a rename: files may have been there.
+
+        Returns:
+            True when the listing may begin; otherwise it is made again.
+        """
+        while not self._is_void(at):
+            arrived = self._tree.get_arrived(at.node)
+            if not arrived:
+                return True
+            above = arrived[0]  # one at a time: another row may get lost whenever one is taken
+            path = self._tree.get_path(above)
+            assert path is not None  # it is on the way to a node that has one
+            index = self._clock.stamp()
+            try:
+                status = self._places.stat(path)
+            except OSError:  # on its way to another place, and all below it; the look says what is wrong
+                self._work.look_self(above, age=at.age)
+                self._retries.defer(at.node, at.mark)
+                return False
+            yield self._make_own_row(above, path, status, index, at)
+        return False
+
+    def _make_own_row(
+        self, node: Node, path: bytes, status: os.stat_result, index: int, at: _Listing
+    ) -> FsEvent:
+        node.arrived = False
+        prefix = b"/" if node.parent is None else path[: -len(node.name)]
+        rows = [make_row(node.name, status, at.fd, b"")]
+        return self._events.update(node, rows, prefix, index, at.lane, since_s=at.since_s)
+
+    def _look_at_entries(
+        self,
+        at: _Listing,
+        entries: Iterator["os.DirEntry[str]"],
+        found: Callable[[Node], None],
+    ) -> list[FsRow]:
+        """Look at the next so many names; an empty answer says that there are no more."""
+        node, fd, known, takes = at.node, at.fd, at.known, self._takes
+        rows: list[FsRow] = []
+        for entry in entries:
+            name = encode_name(entry.name)
+            self.looked += 1
+            try:
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    at.seen.add(name)
+                    found(self._places.get_child(node, name, status))
+                else:
+                    if name in known:
+                        self._places.drop_child(node, name)
+                    if takes is not None and not takes(name):
+                        continue
+                rows.append(make_row(name, status, fd, name))
+            except FileNotFoundError:
+                continue
+            except OSError as err:
+                self._note_unseen(at, name, err)
+            if len(rows) >= _CHUNK_ROWS:
+                break
+        return rows
+
+    def _note_unseen(self, at: _Listing, name: bytes, err: OSError) -> None:
+        at.seen.add(name)  # it is there, as far as is known
+        if err.errno == errno.EINVAL:  # a symbolic link no more
+            self._work.look(at.node, name, age=at.age)
+        else:
+            at.complete = False
+            self._retries.skip(at.node, at.path, err)
+
+    def _is_void(self, at: _Listing) -> bool:
+        """Tell whether the directory was moved or dropped, or a part lost, since the listing began."""
+        return at.node.generation != at.generation or self._tree.get_path(at.node) != at.path
+
+    def _must_stop(self, at: _Listing) -> bool:
+        """Tell whether a listing must not go on; it is then made again."""
+        if self._is_void(at):
+            return True  # whoever made it void has noted the directory
+        if self._tree.get_arrived(at.node):  # a row above got lost meanwhile, and goes before what is below
+            self._work.mark_dirty(at.node, age=at.age)
+            return True
+        return False
