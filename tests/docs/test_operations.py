@@ -10,12 +10,12 @@ import fustor_fusion.view_routes
 import fustor_supervisor.exitcodes
 from agent import AgentUnderTest
 from checkout import ROOT, distributions, files
-from fustor_agent import lane
+from fustor_agent import lane, pump
 from fustor_agent.console.board import StatusBoard
 from fustor_agent.console.routes import PIPE_ACTIONS, build_app
 from fustor_agent.paths import Paths
 from fustor_agent.usage import UsageMeter
-from fustor_agent.workers import pusher, source
+from fustor_agent.workers import pusher
 from fustor_core.drivers import SourceContext
 from fustor_core.program import logs
 from fustor_fusion import FusionConfig
@@ -110,7 +110,7 @@ def test_the_limits_are_those_of_the_code(table) -> None:
     pending = SourceContext.__struct_defaults__[-1]
     assert rows["changed names remembered one by one"] == f"{pending:,} per pipe"
     assert rows["kernel output waiting to be looked at"].startswith(f"{FsParams().max_backlog_bytes:,} bytes")
-    assert rows["rows in one batch"].startswith(f"{source._BATCH_ROWS:,}; {source._SHARED_BATCH_ROWS:,} ")
+    assert rows["rows in one batch"].startswith(f"{pump._BATCH_ROWS:,}; {pump._SHARED_BATCH_ROWS:,} ")
     assert rows["batches under way on a lane"] == str(lane.WINDOW_BATCHES)
     assert rows["one frame of a link"] == f"{MAX_FRAME_BYTES:,} bytes"
     assert rows["one request body at Fusion"] == f"{body:,} bytes"

@@ -1,0 +1,54 @@
+"""What became of a pipe's snapshots, and how many rows its receiver refused for good since."""
+
+import msgspec
+
+from fustor_agent.reports import SnapshotReport
+from fustor_agent.timestamps import format_now
+from fustor_event_model import SnapshotEnd
+
+
+class Snapshots:
+    """The running snapshot of one source worker, or its last."""
+
+    def __init__(self) -> None:
+        self._end: SnapshotEnd | None = None
+        self._refused_since_start = 0
+        self.report = SnapshotReport()
+        self.refused = 0
+        """Rows that the receiver refused for good since the last accepted snapshot began."""
+
+    def begin(self) -> None:
+        """A snapshot begins; the end of an earlier one finishes nothing."""
+        self.report = SnapshotReport(state="running")
+        self._end = None
+        self._refused_since_start = 0
+
+    def give_up(self) -> None:
+        """There is none, and what was refused is settled: all places are looked at again in another way."""
+        self.report = SnapshotReport()
+        self.refused = self._refused_since_start = 0
+
+    def count(self, rows: int) -> None:
+        """So many rows of it were sent."""
+        self.report = msgspec.structs.replace(self.report, rows=self.report.rows + rows)
+
+    def end(self, item: SnapshotEnd) -> None:
+        """It has said its last word, which may be acknowledged now."""
+        self._end = item
+
+    def refuse(self, rows: int) -> None:
+        """The receiver has refused so many rows for good, whatever sent them."""
+        self.refused += rows
+        self._refused_since_start += rows
+
+    def acknowledge(self, position: bytes) -> bool:
+        """Take note of an acknowledged position; tells whether it was that of the snapshot's end."""
+        if self._end is None or position != self._end.position:
+            return False
+        state = "failed"
+        if self._end.complete:
+            # It looked at every place again: what was refused before it began is settled, one way or the other.
+            state, self.refused = "done", self._refused_since_start
+        self._end = None
+        self.report = msgspec.structs.replace(self.report, state=state, finished_at=format_now())
+        return True
