@@ -255,9 +255,12 @@ class _Child:
     def end(self) -> str:
         """Kill it if it runs, reap it, close the pipe, and say how it ended."""
         os.close(self.reading)
-        if not os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            os.kill(self._pid, signal.SIGKILL)
-        _, status = os.waitpid(self._pid, 0)
+        try:
+            if not os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                os.kill(self._pid, signal.SIGKILL)
+            _, status = os.waitpid(self._pid, 0)
+        except ChildProcessError:  # in the first process of a container the supervisor reaps whoever has ended
+            return "nobody knows how"
         code = os.waitstatus_to_exitcode(status)
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 

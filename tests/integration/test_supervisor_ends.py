@@ -51,6 +51,45 @@ supervisor.apply([WorkerSpec("wait", wait), WorkerSpec("hold", hold)], [])
 supervisor.run()
 """
 
+# A worker whose children leave children of their own behind, in sessions of their own; they end.
+ORPHANS = """
+import itertools, os, re
+from fustor_supervisor import Runtime, Supervisor, WorkerSpec, leave
+from fustor_supervisor.testing import find_worker, turn_until
+
+def main(runtime):
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            if os.fork() == 0:
+                os.setsid()
+            os._exit(0)
+        os.waitpid(child, 0)
+    runtime.report({"orphans": 20})
+    runtime.ready()
+    runtime.stop_requested.wait()
+
+def list_children():
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+
+supervisor = Supervisor(next_epoch=itertools.count(1).__next__)
+supervisor.apply([WorkerSpec("a", main)], [])
+supervisor.start()
+turn_until(supervisor, lambda: find_worker(supervisor, "a").counters)
+turn_until(supervisor, lambda: list_children() == [find_worker(supervisor, "a").pid])
+os.kill(find_worker(supervisor, "a").pid, 9)
+turn_until(supervisor, lambda: find_worker(supervisor, "a").generation == 2 and find_worker(supervisor, "a").counters)
+assert find_worker(supervisor, "a").last_exit.signal == "SIGKILL"
+turn_until(supervisor, lambda: list_children() == [find_worker(supervisor, "a").pid])
+supervisor.stop()
+while supervisor.turn():
+    pass
+supervisor.close()
+print("pid", os.getpid(), "is clean", flush=True)
+leave(0)
+"""
+
 
 def wait_until_gone(pids: list[int]) -> None:
     deadline = time.monotonic() + DEADLINE_S
@@ -78,6 +117,12 @@ def test_workers_and_their_children_die_with_the_supervisor(number: signal.Signa
         process.wait(DEADLINE_S)
         wait_until_gone(pids)
         process.stdout.read()  # end of file: nobody holds the other end any more
+
+
+def test_the_first_process_of_a_container_reaps_what_its_workers_leave_behind() -> None:
+    words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", ORPHANS]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+    assert done.stdout == "pid 1 is clean\n"
 
 
 def fork_child() -> int:

@@ -8,6 +8,7 @@ import contextlib
 import enum
 import faulthandler
 import gc
+import os
 import selectors
 import signal
 import socket
@@ -25,6 +26,7 @@ from fustor_supervisor.specs import WorkerSpec
 from fustor_supervisor.wakeup import SignalWatch, Wakeup
 
 _STDERR: Final = 2
+_INIT_PID: Final = 1  # man 7 pid_namespaces
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ class Crew:
     """
     All living processes by the name of their worker; owns the selector.
 
+    In the first process of a container it also reaps what its workers leave behind: the kernel
+    makes every orphan a child of that process, and nobody else would.
+
     Args:
         signals: Which signals to catch.
         in_child: Called in each new process; closes what the program holds open.
@@ -107,6 +112,7 @@ class Crew:
             raise ForkRefused("threads are running; a process that forks must not have any")
         self._in_child = in_child
         self._processes: dict[str, ForkedProcess] = {}
+        self._is_init = os.getpid() == _INIT_PID
         with contextlib.ExitStack() as undo:
             self._selector = undo.enter_context(selectors.DefaultSelector())
             self._wakeup = undo.enter_context(contextlib.closing(Wakeup()))
@@ -119,6 +125,8 @@ class Crew:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
             # where SIGCHLD is ignored, as some parents leave it, the kernel forgets exit codes
             undo.callback(_restore_signal, signal.SIGCHLD, signal.signal(signal.SIGCHLD, signal.SIG_DFL))
+            if self._is_init:
+                undo.callback(SignalWatch(self._wakeup, (signal.SIGCHLD,)).restore)
             # what is alive now is alive in every worker: keep the collector from touching, and so copying, it
             gc.collect()
             gc.freeze()
@@ -227,6 +235,17 @@ class Crew:
                 if mask & selectors.EVENT_READ:
                     yield from self._hear(watched.name, watched.process)
                 self._watch_control(watched.name, watched.process)
+        if self._is_init:
+            self._reap_orphans()
+
+    def _reap_orphans(self) -> None:
+        """Reap dead children that are no workers, up to the first that is one: its own turn comes by its pidfd."""
+        workers = {process.pid for process in self._processes.values()}
+        with contextlib.suppress(ChildProcessError):  # no children at all
+            while dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if dead.si_pid in workers:
+                    return
+                os.waitpid(dead.si_pid, 0)
 
     def _hear(self, name: str, process: ForkedProcess) -> Iterator[Happening]:
         """Tell what a process said."""
