@@ -84,6 +84,7 @@ class _App:
             next_epoch=IndexClock(self._reserve.seed_ns).stamp,
             publish=self._publish,
             status_path=paths.status,
+            history_path=paths.deaths,
             on_request=self._answer,
             on_reload=self._begin_reload,
             on_reopen_logs=logs.reopen,

@@ -59,6 +59,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.state_dir / "status.json"
 
     @property
+    def deaths(self) -> Path:
+        """How the last processes of each worker ended."""
+        return self.state_dir / "deaths.json"
+
+    @property
     def reload(self) -> Path:
         """The outcome of the last reload."""
         return self.state_dir / "reload.json"

@@ -27,7 +27,7 @@ from fustor_core.program.problems import make_encodable, show
 
 if TYPE_CHECKING:
     # Only the shape of its status is needed here, not the supervisor.
-    from fustor_supervisor.status import SupervisorStatus, WorkerStatus
+    from fustor_supervisor.status import Death, SupervisorStatus, WorkerStatus
 
 __all__ = ["AgentStatus", "compose", "decode", "encode"]
 
@@ -96,11 +96,25 @@ def _describe_worker(worker: "WorkerStatus") -> WorkerInfo:
         state=str(worker.state),
         restarts=worker.restarts,
         uptime_s=worker.uptime_s,
-        last_exit=LastExit(at=last.at, code=last.code, signal=last.signal, reason=last.reason) if last else None,
+        last_exit=msgspec.structs.replace(_describe_death(last), output=last.output) if last else None,
         generation=worker.generation,
         phase=worker.phase,
         last_error=worker.last_error,
         retry_in_s=worker.retry_in_s,
+        deaths=[_describe_death(death) for death in worker.deaths],
+        failures=worker.failures,
+    )
+
+
+def _describe_death(death: "Death") -> LastExit:
+    """Say how a process ended, without its output: ten of them would make the status long."""
+    return LastExit(
+        at=death.at,
+        code=death.code,
+        signal=death.signal,
+        reason=death.reason,
+        uptime_s=death.uptime_s,
+        asked=death.asked,
     )
 
 
@@ -165,7 +179,7 @@ def _find_problem(
     if not pipe.enabled:
         return None
     for side in sides:
-        if side.state in ("fatal", "abandoned", "backoff"):
+        if side.worker is not None and side.worker.is_broken:
             return side.explain()
     snapshot_done = source.snapshot.state == "done" or pusher.role == "follower"
     reasons = (

@@ -1,8 +1,12 @@
 """The exact shape of `/api/status` and `state/status.json`."""
 
+from typing import Final
+
 import msgspec
 
 from fustor_agent.reports import AuditReport, SnapshotReport
+
+_BROKEN: Final = ("fatal", "abandoned", "backoff")
 
 
 class LastExit(msgspec.Struct, frozen=True):
@@ -14,12 +18,18 @@ class LastExit(msgspec.Struct, frozen=True):
         code: Its exit code; None when a signal ended it.
         signal: That signal's name.
         reason: In words.
+        uptime_s: How long it lived.
+        asked: It was stopped on purpose.
+        output: The last lines that it wrote to standard error, stacks too; only in `last_exit`.
     """
 
     at: str
     code: int | None = None
     signal: str | None = None
     reason: str = ""
+    uptime_s: float = 0.0
+    asked: bool = False
+    output: str = ""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
@@ -41,6 +51,8 @@ class WorkerInfo(msgspec.Struct, frozen=True):
         phase: What it does, in its own word.
         last_error: What it said before it failed.
         retry_in_s: In backoff, when it is started again.
+        deaths: How its last ten processes ended, oldest first, also before the agent was started.
+        failures: How often in a row it failed without having been healthy in between; it may be healthy by now.
     """
 
     name: str
@@ -57,6 +69,13 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     phase: str = ""
     last_error: str | None = None
     retry_in_s: float | None = None
+    deaths: list[LastExit] = []
+    failures: int = 0
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a person should know: it is down by a fault, or being tried again after the first try failed."""
+        return self.state in _BROKEN or (self.state == "starting" and self.failures > 1)
 
 
 class Counters(msgspec.Struct, frozen=True):
@@ -174,10 +193,9 @@ def decode(data: bytes) -> AgentStatus:
 
 def find_faults(status: AgentStatus) -> list[str]:
     """Return one line for each thing that a person should know about; empty when all is well."""
-    broken = ("fatal", "abandoned", "backoff")
     faults = [f'pipe "{pipe.id}": {pipe.problem}' for pipe in status.pipes if pipe.problem]
     told = {pipe.id for pipe in status.pipes if pipe.problem}
     for worker in status.workers:
-        if worker.state in broken and worker.pipe not in told:
+        if worker.is_broken and worker.pipe not in told:
             faults.append(f"{worker.name}: {worker.state}: {worker.last_error or 'no reason was given'}")
     return faults

@@ -8,6 +8,7 @@ from fustor_agent.statusmodel import AgentStatus, PipeInfo, WorkerInfo
 from fustor_core.program.tables import format_bytes, format_duration, format_table
 
 _PIPE_HEAD: Final = ("PIPE", "STATE", "PHASE", "ROLE", "PENDING", "ACKNOWLEDGED", "LOST", "LAG")
+_SHOWN_LINES: Final = 10
 _WORKER_HEAD: Final = ("WORKER", "STATE", "PID", "RESTARTS", "UP", "MEMORY", "CPU")
 
 
@@ -33,6 +34,7 @@ def format_status(status: AgentStatus, faults: Sequence[str], *, colour: bool) -
     if status.workers:
         rows = [_worker_row(worker) for worker in status.workers]
         blocks.append(format_table(_WORKER_HEAD, rows, colour=colour))
+    blocks += [_format_last_words(worker) for worker in status.workers if worker.is_broken]
     if faults:
         blocks.append("\n".join(f"! {fault}" for fault in faults))
     return "\n\n".join(block for block in blocks if block)
@@ -60,6 +62,17 @@ def _pipe_lines(pipe: PipeInfo) -> list[str]:
     if pipe.not_current_because and pipe.enabled and pipe.not_current_because != pipe.problem:
         lines.append(f"{pipe.id} is not current: {pipe.not_current_because}")
     return lines
+
+
+def _format_last_words(worker: WorkerInfo) -> str:
+    """Show the end of what a worker that does not run wrote to standard error."""
+    output = worker.last_exit.output if worker.last_exit else ""
+    # what a driver wrote may hold sequences that play tricks on a terminal
+    lines = [
+        "".join(each if each.isprintable() else " " for each in line)
+        for line in output.splitlines()[-_SHOWN_LINES:]
+    ]
+    return "\n".join([f"{worker.name} wrote last:", *(f"  {line}" for line in lines)]) if lines else ""
 
 
 def _worker_row(worker: WorkerInfo) -> tuple[str, ...]:

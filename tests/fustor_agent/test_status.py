@@ -128,21 +128,31 @@ def test_a_worker_that_says_nothing_or_nonsense_breaks_nothing(detail: bytes) ->
     assert pipe.not_current_because == "there was no snapshot yet"
 
 
+@pytest.mark.parametrize(("failures", "is_fault"), [(0, False), (1, False), (2, True)])
+def test_a_worker_that_starts_again_and_again_is_a_fault_also_while_it_starts(failures: int, is_fault: bool) -> None:
+    source = {"state": "starting", "failures": failures, "last_error": "no such device", "pid": 7}
+    problem = describe(source_worker=source).problem
+    assert (problem is not None and "no such device" in problem) == is_fault
+
+
 def test_the_password_in_a_uri_is_not_shown() -> None:
     sources = (SourceConfig(id="s", type="pg", config={"uri": "postgres://me:hunter2@db/x"}),)
     assert describe(config=change(CONFIG, sources=sources)).source_uri == "postgres://me:***@db/x"
 
 
 def test_the_json_has_the_documented_shape() -> None:
-    death = Death(at="2026-01-01T00:00:00Z", code=None, signal="SIGKILL", reason="r", uptime_s=1, generation=1)
-    workers = [make_worker("p.one.source", SOURCE, restarts=1, last_exit=death), make_worker("console", None)]
+    death = Death("2026-01-01T00:00:00Z", code=None, signal="SIGKILL", reason="r", uptime_s=1, generation=1, output="o")
+    source_worker = make_worker("p.one.source", SOURCE, restarts=1, last_exit=death, deaths=[death])
+    workers = [source_worker, make_worker("console", None)]
     supervisor = make_supervisor(*workers)
     status = msgspec.json.decode(encode(compose(CONFIG, supervisor, version="1.0.0")))
     assert {"version", "pid", "state", "started_at", "uptime_s"} <= set(status["agent"])
     source, console = status["workers"]
     assert {"name", "kind", "pipe", "pid", "state", "restarts", "uptime_s", "rss_bytes", "cpu_percent"} <= set(source)
     assert (source["kind"], source["pipe"], console["kind"], console["pipe"]) == ("source", "p.one", "console", None)
-    assert source["last_exit"] == {"at": "2026-01-01T00:00:00Z", "code": None, "signal": "SIGKILL", "reason": "r"}
+    shown = {"at": "2026-01-01T00:00:00Z", "code": None, "signal": "SIGKILL", "reason": "r", "uptime_s": 1.0}
+    assert source["last_exit"] == {**shown, "asked": False, "output": "o"}
+    assert source["deaths"] == [{**shown, "asked": False, "output": ""}]
     (pipe,) = status["pipes"]
     documented = "id source_id sender_id state phase role session_id current not_current_because counters lag_s"
     assert {*documented.split(), "snapshot", "audit"} <= set(pipe)

@@ -1,8 +1,11 @@
+import msgspec
+
 from fustor_agent.reports import AuditReport, SnapshotReport
 from fustor_agent.statusmodel import (
     AgentInfo,
     AgentStatus,
     Counters,
+    LastExit,
     PipeInfo,
     Totals,
     WorkerInfo,
@@ -46,6 +49,16 @@ def test_the_text_shows_agent_pipes_workers_reasons_and_faults() -> None:
         "",
         "! something is wrong",
     ]
+
+
+def test_a_worker_that_is_down_shows_its_last_words_and_one_that_recovered_does_not() -> None:
+    last = LastExit("2026-01-01T00:00:00Z", 3, output="\n".join(map(str, range(20))) + "\n\x1b[2Jbang")
+    down = msgspec.structs.replace(WORKER, state="backoff", last_exit=last)
+    text = format_status(AgentStatus(AGENT, [down], []), [], colour=False)
+    expected = ["watch.source wrote last:", *(f"  {number}" for number in range(11, 20)), "   [2Jbang"]
+    assert text.splitlines()[-11:] == expected
+    recovered = msgspec.structs.replace(WORKER, last_exit=last)
+    assert "bang" not in format_status(AgentStatus(AGENT, [recovered], []), [], colour=False)
 
 
 def test_colours_only_add_to_the_words() -> None:

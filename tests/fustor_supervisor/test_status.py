@@ -3,13 +3,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fustor_supervisor.status import (
-    CHANGED_EVERY_S,
-    Publisher,
-    SupervisorStatus,
-    WorkerStatus,
-    format_utc,
-)
+from fustor_supervisor.status import Publisher, SupervisorStatus, WorkerStatus, format_utc
 
 STATUS = SupervisorStatus(1, "running", "now", 0.0, [WorkerStatus("a", "running", True, detail=b"\xff")])
 
@@ -21,31 +15,29 @@ def test_a_status_survives_json() -> None:
 def test_what_is_published_stands_in_the_file_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     path.write_text("old and longer than the new one")
-    assert Publisher(lambda status: b"new", path).publish(STATUS, 0.0) == b"new"
+    assert Publisher(lambda status: b"new", path).publish(STATUS) == b"new"
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_changes_wait_until_the_last_publication_is_old_enough() -> None:
-    publisher = Publisher(lambda status: b"", None)
-    assert publisher.next_at(10.0) == 10.0
-    publisher.publish(STATUS, 10.0)
-    assert publisher.next_at(10.1) == 10.0 + CHANGED_EVERY_S
-    assert publisher.next_at(20.0) == 20.0
 
 
 def test_a_failure_is_logged_once_until_it_works_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = tmp_path / "later"
     publisher = Publisher(lambda status: b"x", folder / "status.json")
-    assert publisher.publish(STATUS, 0.0) == b"x", "workers are shown it all the same"
-    assert publisher.publish(STATUS, 1.0) == b"x"
+    assert publisher.publish(STATUS) == b"x", "workers are shown it all the same"
+    assert publisher.publish(STATUS) == b"x"
     assert len(caplog.records) == 1
     folder.mkdir()
-    assert publisher.publish(STATUS, 2.0) == b"x"
+    assert publisher.publish(STATUS) == b"x"
     (folder / "status.json").unlink()
     folder.rmdir()
-    assert publisher.publish(STATUS, 3.0) == b"x"
+    assert publisher.publish(STATUS) == b"x"
     assert len(caplog.records) == 2
+
+
+def test_a_status_that_cannot_be_rendered_is_logged_once_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    publisher = Publisher(lambda status: status.nonsense, None)  # type: ignore[attr-defined]  # that is the fault
+    assert [publisher.publish(STATUS) for _ in range(2)] == [None, None]
+    assert len(caplog.records) == 1
 
 
 def test_times_are_utc_to_the_millisecond() -> None:

@@ -1,3 +1,4 @@
+import faulthandler
 import itertools
 import os
 import signal
@@ -112,6 +113,36 @@ def test_only_the_last_ten_deaths_are_kept(start: Start) -> None:
     deaths = find_worker(supervisor, "bad").deaths
     assert len(deaths) == 10
     assert [later.generation - earlier.generation for earlier, later in itertools.pairwise(deaths)] == [1] * 9
+
+
+def test_a_death_shows_what_the_worker_wrote_last_and_survives_the_supervisor(
+    start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def main(runtime: Runtime) -> None:
+        os.write(2, b"cannot open the frobnicator\n")
+        runtime.ready()
+        if not runtime.stop_requested.wait(0 if runtime.generation == 1 else None):
+            faulthandler._sigsegv()  # type: ignore[attr-defined]  # made for tests
+
+    def run() -> Supervisor:
+        return start([WorkerSpec("a", main, restart=NOW)], history_path=tmp_path / "deaths.json")
+
+    supervisor = run()
+    turn_until(supervisor, lambda: find_worker(supervisor, "a").generation == 2 and are_running(supervisor))
+    death = find_worker(supervisor, "a").deaths[0]
+    assert (death.signal, death.asked) == ("SIGSEGV", False)
+    assert death.output.startswith("cannot open the frobnicator\nFatal Python error: Segmentation fault")
+    assert " in main" in death.output
+    assert "cannot open the frobnicator" in capfd.readouterr().err, "it is shown as well"
+    supervisor.stop()
+    while supervisor.turn():
+        pass
+    supervisor.close()
+    status = find_worker(run(), "a")
+    assert [(each.signal, each.asked) for each in status.deaths] == [("SIGSEGV", False), (None, True)]
+    assert status.deaths[0] == death
+    assert status.deaths[1].output == ""
+    assert status.last_error == "killed by SIGSEGV"
 
 
 def test_a_worker_that_failed_for_good_waits_for_a_reload(start: Start, tmp_path: Path) -> None:

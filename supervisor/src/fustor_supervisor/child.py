@@ -42,6 +42,7 @@ class Inheritance:
         main: What it runs.
         control: Its end of the control link.
         lifeline: Reading end of the pipe that closes with the supervisor.
+        error_output: Becomes its standard error.
         supervisor_pid: Its parent, as long as that lives.
         stop_grace_s: Grace if it is stopped by a signal instead of a message.
         close_foreign: Closes the descriptors of the supervisor and of siblings.
@@ -52,6 +53,7 @@ class Inheritance:
     main: Callable[[Runtime], None]
     control: socket.socket
     lifeline: int
+    error_output: int
     supervisor_pid: int
     stop_grace_s: float
     close_foreign: Callable[[], None]
@@ -62,6 +64,8 @@ def run_child(inheritance: Inheritance) -> NoReturn:
     code = int(ExitCode.CRASHED)
     try:
         _reset_signals()
+        os.dup2(inheritance.error_output, STDERR)
+        os.close(inheritance.error_output)
         inheritance.close_foreign()  # first: our copy of the lifeline's other end would keep it open
         _die_with_supervisor(inheritance)
         wakeup = Wakeup()

@@ -55,12 +55,13 @@ class Babbled:
 
 @dataclass(frozen=True)
 class Died:
-    """A process is dead and reaped; all that it had sent was told before."""
+    """A process is dead and reaped; all that it had sent was told before. `output` is the last of its stderr."""
 
     name: str
     pid: int
     generation: int
     exit: Exit
+    output: str
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ class _Source(enum.Enum):
 
     SIGNALS = 0
     CONTROL = 1
-    DEATH = 2
-    PROGRAM = 3
+    OUTPUT = 2
+    DEATH = 3
+    PROGRAM = 4
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,11 @@ class Crew:
         """
         process = ForkedProcess(spec, generation, self._close_in_child)
         self._processes[spec.name] = process
-        for descriptor, source in ((process.control, _Source.CONTROL), (process.pidfd, _Source.DEATH)):
+        for descriptor, source in (
+            (process.control, _Source.CONTROL),
+            (process.output, _Source.OUTPUT),
+            (process.pidfd, _Source.DEATH),
+        ):
             self._selector.register(descriptor, selectors.EVENT_READ, _Watched(source, spec.name, process))
         return process.pid
 
@@ -227,6 +233,10 @@ class Crew:
                 yield from map(Signalled, self._wakeup.drain())
             elif self._processes.get(watched.name) is not watched.process:
                 continue  # replaced while an earlier happening was dealt with
+            elif watched.source is _Source.OUTPUT:
+                watched.process.output.pump()
+                if watched.process.output.has_ended:
+                    self._selector.unregister(watched.process.output)
             elif watched.source is _Source.DEATH:
                 yield from self._bury(watched.name, watched.process)
             else:
@@ -260,11 +270,12 @@ class Crew:
         """Tell a dead process's last words, collect its exit and forget it."""
         while process.has_link and (last_words := list(self._hear(name, process))):
             yield from last_words
-        for descriptor in (process.control, process.pidfd):
+        for descriptor in (process.control, process.output, process.pidfd):
             if descriptor in self._selector.get_map():
                 self._selector.unregister(descriptor)
         del self._processes[name]
-        yield Died(name, process.pid, process.generation, process.reap())
+        output = process.output.drain()
+        yield Died(name, process.pid, process.generation, process.reap(), output)
 
     def _watch_control(self, name: str, process: ForkedProcess) -> None:
         """Wait for room in a link only while messages wait for it, and for nothing once it has ended."""

@@ -24,12 +24,13 @@ import msgspec
 
 from fustor_supervisor import messages
 from fustor_supervisor.crew import Babbled, Crew, Died, Happening, Readable, Said, Signalled
+from fustor_supervisor.history import History
 from fustor_supervisor.requests import OnReply, OnRequest, PendingCommands, RequestResult, call_program
 from fustor_supervisor.shutdown import choose_to_stop, sum_graces
 from fustor_supervisor.specs import LinkSpec, WorkerSpec, check_plan
 from fustor_supervisor.staff import Staff
 from fustor_supervisor.states import LINKED
-from fustor_supervisor.status import UNCHANGED_EVERY_S, Publisher, SupervisorStatus, format_utc
+from fustor_supervisor.status import CHANGED_EVERY_S, UNCHANGED_EVERY_S, Publisher, SupervisorStatus, format_utc
 from fustor_supervisor.timers import Timer, Timers
 from fustor_supervisor.worker import Worker
 
@@ -59,6 +60,7 @@ class Supervisor:
         next_epoch: Returns a number that grows for ever; names the next data link.
         publish: Renders the status for `status_path` and for workers that want it.
         status_path: The status file.
+        history_path: Where the deaths of workers are kept from one run to the next; None forgets them.
         on_request: Answers a worker's request; None means that `answer` follows later.
         on_reload: Called on SIGHUP.
         on_reopen_logs: Called on SIGUSR1.
@@ -74,6 +76,7 @@ class Supervisor:
         next_epoch: Callable[[], int],
         publish: Callable[[SupervisorStatus], bytes] | None = None,
         status_path: Path | None = None,
+        history_path: Path | None = None,
         on_request: OnRequest | None = None,
         on_reload: Callable[[], None] | None = None,
         on_reopen_logs: Callable[[], None] | None = None,
@@ -83,6 +86,7 @@ class Supervisor:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._publisher = Publisher(publish, status_path) if publish is not None else None
+        self._history = History(history_path) if history_path is not None else None
         self._on_request = on_request
         self._on_reload = on_reload
         self._on_reopen_logs = on_reopen_logs
@@ -99,6 +103,7 @@ class Supervisor:
         self._pending = PendingCommands()
         self._stop_at = float("inf")
         self._published: list[tuple[str, int]] = []
+        self._published_at = float("-inf")
 
     # -- what the program asks for --------------------------------------------------------
 
@@ -301,10 +306,10 @@ class Supervisor:
             case Babbled(name=name, error=error):
                 worker = self._staff.find(name)
                 self._staff.carry_out(worker, worker.on_stuck(f"sent a malformed message: {error}", now))
-            case Died(name=name, pid=pid, generation=generation, exit=exit):
+            case Died(name=name, pid=pid, generation=generation, exit=exit, output=output):
                 _log.info("worker died name=%s pid=%d code=%s signal=%s", name, pid, exit.code, exit.signal)
                 worker = self._staff.find(name)
-                decisions = worker.on_died(exit, now)
+                decisions = worker.on_died(exit, now, output=output)
                 self._pending.fail_all(name, generation, f"worker {name} died before it replied")
                 self._staff.carry_out(worker, decisions)
 
@@ -364,25 +369,29 @@ class Supervisor:
 
     def _publish_changes(self, now: float) -> None:
         """Publish soon if something changed since the last time."""
-        if self._publisher is None:
+        if self._publisher is None and self._history is None:
             return
         changes = [(worker.spec.name, worker.changes) for worker in self._staff]
         if changes != self._published:
             self._published = changes
-            self._timers.set(Timer.STATUS, self._publisher.next_at(now))
+            self._timers.set(Timer.STATUS, max(now, self._published_at + CHANGED_EVERY_S))
 
     def _publish(self, now: float) -> None:
+        self._published_at = now
+        if self._history is not None:
+            self._history.save({worker.spec.name: worker.deaths for worker in self._staff})
         if self._publisher is None:
             return
         self._timers.set(Timer.STATUS, now + UNCHANGED_EVERY_S)
-        snapshot = self._publisher.publish(self.status(), now)
+        snapshot = self._publisher.publish(self.status())
         if snapshot is not None:
             self._staff.send_status(snapshot)
 
     # -- small things ---------------------------------------------------------------------
 
     def _make_worker(self, spec: WorkerSpec) -> Worker:
-        return Worker(spec, rand=self._rand, wall=self._format_now)
+        deaths = self._history.recall(spec.name) if self._history is not None else ()
+        return Worker(spec, rand=self._rand, wall=self._format_now, deaths=deaths)
 
     def _format_now(self) -> str:
         return format_utc(self._wall())

@@ -31,6 +31,7 @@ from fustor_supervisor.channel import FrameDecoder, make_link
 from fustor_supervisor.child import Inheritance, run_child
 from fustor_supervisor.errors import ForkRefused, QueueFull
 from fustor_supervisor.messages import MAX_CONTROL_FRAME_BYTES, ToWorkerMessage, encode_framed
+from fustor_supervisor.output import ErrorOutput
 from fustor_supervisor.specs import WorkerSpec
 
 MAX_QUEUED_FRAMES: Final = 256
@@ -61,6 +62,9 @@ class ForkedProcess:
         generation: Written into everything it sends.
         close_foreign: Called in the child: closes what belongs to the supervisor and to siblings.
 
+    Attributes:
+        output: What it writes to standard error.
+
     Raises:
         OSError: No process, memory or descriptors are left; nothing remains of the attempt.
         ForkRefused: Another thread runs; forking could copy a lock that it holds.
@@ -85,6 +89,11 @@ class ForkedProcess:
             lifeline, self._lifeline = os.pipe()
             undo.callback(os.close, lifeline)
             undo_ours.callback(os.close, self._lifeline)
+            reader, error_output = os.pipe()
+            undo.callback(os.close, error_output)
+            self.output = ErrorOutput(reader)
+            undo_ours.callback(self.output.close)
+            os.set_blocking(reader, False)
 
             def close_in_child() -> None:
                 self.close_descriptors()
@@ -97,6 +106,7 @@ class ForkedProcess:
                 main=spec.main,
                 control=theirs,
                 lifeline=lifeline,
+                error_output=error_output,
                 supervisor_pid=os.getpid(),
                 stop_grace_s=spec.stop_grace_s,
                 close_foreign=close_in_child,
@@ -123,6 +133,7 @@ class ForkedProcess:
     def close_descriptors(self) -> None:
         """Close all that the supervisor holds for this child; closing the lifeline would kill it."""
         self._control.close()
+        self.output.close()
         self._drop_queue()
         for descriptor in (self._lifeline, self._pidfd):
             if descriptor >= 0:

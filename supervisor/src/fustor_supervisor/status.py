@@ -25,7 +25,9 @@ class Death(msgspec.Struct, frozen=True):
         signal: Name of the signal that ended it.
         reason: For people.
         uptime_s: How long it lived.
-        generation: Which process it was.
+        generation: Which process it was, of that run of the supervisor.
+        asked: It was stopped on purpose.
+        output: The last lines that it wrote to standard error, stacks too; empty if it was asked to stop.
     """
 
     at: str
@@ -34,6 +36,8 @@ class Death(msgspec.Struct, frozen=True):
     reason: str
     uptime_s: float
     generation: int
+    asked: bool = False
+    output: str = ""
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -50,8 +54,9 @@ class WorkerStatus(msgspec.Struct, frozen=True):
         uptime_s: Of the present process; 0 without.
         retry_in_s: When it is in backoff, until the next start.
         last_exit: The last of `deaths`.
-        deaths: The last ten ends of a process, oldest first, asked for or not.
+        deaths: The last ten ends of a process, oldest first, asked for or not, also in earlier runs.
         last_error: What the last failing process said, or how it ended.
+        failures: How often in a row it failed without having been healthy in between; it may be healthy by now.
         stuck: Why the present process was found stuck, None if it was not.
         phase: As the worker reports it.
         counters: As the worker reports them, this generation.
@@ -71,6 +76,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     last_exit: Death | None = None
     deaths: list[Death] = []
     last_error: str | None = None
+    failures: int = 0
     stuck: str | None = None
     phase: str = ""
     counters: dict[str, int] = {}
@@ -98,6 +104,31 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
     workers: list[WorkerStatus]
 
 
+class StateFile:
+    """
+    A file that is replaced as a whole; what fails is logged once, until it works again.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_failing = False
+
+    def write(self, data: bytes) -> bool:
+        """Replace the content; tells whether that could be done."""
+        try:
+            _replace_file(self._path, data)
+        except OSError as err:
+            if not self._is_failing:
+                _log.error("state not written path=%s error=%s", self._path, err)
+            self._is_failing = True
+        else:
+            self._is_failing = False
+        return not self._is_failing
+
+
 class Publisher:
     """
     Renders the status and writes it to its file.
@@ -109,28 +140,21 @@ class Publisher:
 
     def __init__(self, render: Callable[[SupervisorStatus], bytes], path: Path | None) -> None:
         self._render = render
-        self._path = path
+        self._file = StateFile(path) if path is not None else None
         self._is_failing = False
-        self._published_at = float("-inf")
 
-    def next_at(self, now: float) -> float:
-        """Return when a change of now may be published."""
-        return max(now, self._published_at + CHANGED_EVERY_S)
-
-    def publish(self, status: SupervisorStatus, now: float) -> bytes | None:
-        """Render and write; None if it cannot be rendered. What fails is logged once, until it works again."""
-        self._published_at = now
-        snapshot: bytes | None = None
+    def publish(self, status: SupervisorStatus) -> bytes | None:
+        """Render and write; None if it cannot be rendered, which is logged once, until it works again."""
         try:
             snapshot = self._render(status)
-            if self._path is not None:
-                _replace_file(self._path, snapshot)
-        except Exception as err:  # a callback's edge: neither its fault nor a full disk may end the supervisor
+        except Exception as err:  # a callback's edge: its fault may not end the supervisor
             if not self._is_failing:
-                _log.exception("status not published error=%s", err)
+                _log.exception("status not rendered error=%s", err)
             self._is_failing = True
-        else:
-            self._is_failing = False
+            return None
+        self._is_failing = False
+        if self._file is not None:
+            self._file.write(snapshot)
         return snapshot
 
 

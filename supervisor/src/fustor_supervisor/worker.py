@@ -14,7 +14,7 @@ A worker has one deadline, whose meaning follows from the state:
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from fustor_supervisor import messages, policy
@@ -42,6 +42,7 @@ class Worker:
         spec: What it is.
         rand: Returns 0.0 ≤ x < 1.0, for the jitter.
         wall: Returns the time for people: UTC, ISO 8601.
+        deaths: How its processes ended in the runs before, oldest first.
         kill_limit_s: After SIGKILL, until it is given up.
 
     Attributes:
@@ -54,6 +55,7 @@ class Worker:
         *,
         rand: Callable[[], float],
         wall: Callable[[], str],
+        deaths: Sequence[Death] = (),
         kill_limit_s: float = KILL_LIMIT_S,
     ) -> None:
         self.spec = spec
@@ -62,7 +64,7 @@ class Worker:
         self.is_removed = False
         self.generation = 0
         self.pid: int | None = None
-        self.last_error: str | None = None
+        self.last_error = next((death.reason for death in reversed(deaths) if not death.asked), None)
         self._rand = rand
         self._wall = wall
         self._kill_limit_s = kill_limit_s
@@ -73,7 +75,7 @@ class Worker:
         self._was_killed = False
         self._stuck: str | None = None
         self._said: str | None = None
-        self._deaths: deque[Death] = deque(maxlen=MAX_DEATHS)
+        self._deaths: deque[Death] = deque(deaths, maxlen=MAX_DEATHS)
         self._account = Account()
         self.changes = 0
 
@@ -125,6 +127,11 @@ class Worker:
     def has_process(self) -> bool:
         """Whether there is a process, however useless."""
         return self.state in ALIVE
+
+    @property
+    def deaths(self) -> list[Death]:
+        """The last ends of its processes, oldest first."""
+        return list(self._deaths)
 
     # -- what the loop did ----------------------------------------------------------------
 
@@ -197,10 +204,20 @@ class Worker:
         """Start all limits anew: the machine or the supervisor stood still, so the worker may have too."""
         self._account.start_limits_anew(now)
 
-    def on_died(self, exit: Exit, now: float, *, min_delay_s: float = 0.0) -> list[Decision]:
-        """Note a death and decide what follows; a restart waits for `min_delay_s` at least."""
+    def on_died(
+        self, exit: Exit, now: float, *, output: str = "", min_delay_s: float = 0.0
+    ) -> list[Decision]:
+        """
+        Note a death and decide what follows.
+
+        Args:
+            exit: How the process ended.
+            now: When.
+            output: The last that it wrote to standard error.
+            min_delay_s: A restart waits for this time at least.
+        """
         was_stopping = self.state in (WorkerState.STOPPING, WorkerState.ABANDONED)
-        self._note_death(exit, now, asked=was_stopping and self._stuck is None)
+        self._note_death(exit, now, output, asked=was_stopping and self._stuck is None)
         decisions: list[Decision] = [self._wait(None)]
         if was_stopping:
             is_failure = self.state is WorkerState.STOPPING and self._stuck is not None and self.up
@@ -246,8 +263,9 @@ class Worker:
             uptime_s=now - self._spawned_at if self.has_process else 0.0,
             retry_in_s=retry_in_s,
             last_exit=self._deaths[-1] if self._deaths else None,
-            deaths=list(self._deaths),
+            deaths=self.deaths,
             last_error=self.last_error,
+            failures=self._failures,
             stuck=self._stuck,
             phase=report.phase,
             counters=report.counters,
@@ -303,9 +321,9 @@ class Worker:
             return []
         return [self._wait(now + delay_s)]
 
-    def _note_death(self, exit: Exit, now: float, *, asked: bool) -> None:
+    def _note_death(self, exit: Exit, now: float, output: str, *, asked: bool) -> None:
         reason = self._stuck or self._said or _describe_exit(exit)
-        if asked and self._stuck is None:
+        if asked:
             reason = "stopped as asked" if not self._was_killed else "stopped as asked, by SIGKILL after the grace"
         else:
             self.last_error = reason
@@ -316,6 +334,8 @@ class Worker:
             reason=reason,
             uptime_s=now - self._spawned_at,
             generation=self.generation,
+            asked=asked,
+            output="" if asked else output,
         )
         self._deaths.append(death)
         self.pid = None
