@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import fustor_core.program.exitcodes
-import fustor_fusion.view_routes
 import fustor_supervisor.exitcodes
 from agent import AgentUnderTest
 from checkout import ROOT, distributions, files
@@ -19,9 +18,9 @@ from fustor_agent.workers import pusher
 from fustor_core.drivers import SourceContext
 from fustor_core.program import logs
 from fustor_fusion import FusionConfig
+from fustor_fusion.app import list_endpoints
 from fustor_fusion.context import Context
-from fustor_fusion.pipe_routes import PipeRoutes
-from fustor_fusion.view_routes import ViewRoutes
+from fustor_fusion.questions import MAX_SYNC_S
 from fustor_source_fs.config import FsParams
 from fustor_supervisor import loop
 from fustor_supervisor.channel import MAX_FRAME_BYTES
@@ -65,12 +64,7 @@ def test_every_endpoint_of_the_console_has_a_row(table) -> None:
 
 
 def test_every_endpoint_of_fusion_has_a_row(table) -> None:
-    context = cast(Context, None)
-    groups = {"/api/v1/pipe": PipeRoutes(context).list_routes(), "/api/v1/views": ViewRoutes(context).list_routes()}
-    served = {
-        f"{method} {prefix}{route.path}"
-        for prefix, routes in groups.items() for route in routes for method in (route.methods or set()) - {"HEAD"}
-    }
+    served = {f"{endpoint.method} {endpoint.path}" for endpoint in list_endpoints(cast(Context, None))}
     rows = table(PAGE, "## Fusion")
     assert {name for row in rows for name in re.findall(r"`([A-Z]+ .*?)`", row[0])} == served
 
@@ -114,7 +108,7 @@ def test_the_limits_are_those_of_the_code(table) -> None:
     assert rows["batches under way on a lane"] == str(lane.WINDOW_BATCHES)
     assert rows["one frame of a link"] == f"{MAX_FRAME_BYTES:,} bytes"
     assert rows["one request body at Fusion"] == f"{body:,} bytes"
-    assert rows["`sync`"] == f"{fustor_fusion.view_routes._MAX_SYNC_S:g} s"
+    assert rows["`sync`"] == f"{MAX_SYNC_S} s"
     assert rows["the log"] == f"{logs.MAX_BYTES:,} bytes, {logs.KEPT} old files are kept"
 
 

@@ -318,11 +318,19 @@ def test_an_old_file_does_not_shift_the_clock_by_which_deletions_are_kept(fusion
     assert "/gone" not in paths(fusion)
 
 
+def test_old_files_do_not_make_a_view_look_years_behind(fusion, stock):
+    stock.snapshot(row("/d", directory=True), row("/d/f"))
+    stock.must("message", up("realtime", row("/d/g")))
+    stats = fusion.get("p/stats").json()
+    assert (stats["latency_ms"], stats["staleness_seconds"], stats["oldest_item_path"]) == (0.0, 0.0, None)
+
+
 def test_no_call_works_without_a_key_and_a_readers_key_changes_nothing(fusion, stock):
     stock.snapshot(row("/f"))
     body = json.dumps({"events": [up("realtime", row("/x"))]})
     calls = [("POST", f"pipe/session/{stock.id}/heartbeat", "{}"), ("DELETE", f"pipe/session/{stock.id}", None),
-             ("POST", f"pipe/ingest/{stock.id}/events", body), ("POST", "pipe/session/", '{"task_id": "a:b"}')]
+             ("POST", f"pipe/ingest/{stock.id}/events", body), ("POST", "pipe/session/", '{"task_id": "a:b"}'),
+             ("PUT", "views/p/suspect-list", '{"updates": [{"path": "/f", "mtime": 5}]}')]
     reads = [("GET", f"views/p/{name}", None) for name in ("tree", "stats", "export", "sessions", "jobs")]
     with requests.Session() as nobody:
         nobody.trust_env = False
@@ -332,10 +340,18 @@ def test_no_call_works_without_a_key_and_a_readers_key_changes_nothing(fusion, s
             assert fusion.reader.request(method, f"{fusion.base}/{path}", data=data).status_code == 401
         for path in ("pipe/pipes", "management/views"):
             assert nobody.get(f"{fusion.base}/{path}").status_code in (401, 404)
-    update = json.dumps({"updates": [{"path": "/f", "mtime": 5}]})
-    answer = fusion.agent.put(f"{fusion.base}/views/p/suspect-list", data=update)
-    assert answer.status_code in (404, 405)
     assert (paths(fusion), stock.beat().json()["role"]) == (["/f"], "leader")
+
+
+@pytest.mark.parametrize("update", [{"path": "/x", "mtime": "zz"}, {"path": 5, "mtime": 1}, {"mtime": 1}, "x", None])
+def test_an_update_of_suspects_that_is_malformed_is_refused_and_changes_nothing(fusion, stock, update):
+    stock.snapshot()
+    stock.must("message", up("realtime", row("/x", is_atomic_write=False)))
+    before = fusion.get("p/export").text
+    good = {"path": "/x", "mtime": NEW_S}
+    answer = fusion.agent.put(f"{fusion.base}/views/p/suspect-list", data=json.dumps({"updates": [good, update]}))
+    assert (answer.status_code, "detail" in answer.json()) == (422, True)
+    assert fusion.get("p/export").text == before
 
 
 @pytest.mark.parametrize("path", ["/../other", "/a/../../other", "/..", "/./../other/."])

@@ -89,6 +89,25 @@ def test_a_bad_or_needless_update_changes_nothing_and_spoils_no_other(agent, fus
     assert suspects(fusion) == ["/a"]
 
 
+@pytest.mark.parametrize("name", ["mtime", "current_mtime"])
+def test_anybody_with_an_agents_key_may_say_when_a_suspect_was_changed(agent, fusion, monkeypatch, name):
+    def put(*updates):
+        answer = fusion.agent.put(f"{fusion.base}/views/p/suspect-list", json={"updates": list(updates)})
+        assert (answer.status_code, answer.headers["X-Fustor-Current"]) == (200, "false")
+        return answer.json()
+
+    agent.push(see(20, b"a", b"b"), see(20, b"closed", closed=True))
+    look_patiently(monkeypatch)
+    assert put({"path": "/a", name: 1.500000123}, {"path": "/closed", name: 1.0}, {"path": "/none", name: 1.0},
+               {"path": "/b"}) == {"view_id": "p", "updated_count": 1, "status": "ok"}
+    put({"path": "/a", name: 1.500000123})
+    assert suspects(fusion) == ["/b"]
+    monkeypatch.setattr(rules, "HOT_S", 30.0)
+    put({"path": "/b", name: 9.5})
+    node = fusion.get("p/tree", path="/b").json()
+    assert (node["size"], node["modified_time"], node["integrity_suspect"]) == (5, 9.5, True)
+
+
 def test_a_file_that_a_sentinel_of_ours_finds_gone_is_gone(agent, fusion):
     agent.push(see(20, b"a"))
     agent.push(DeleteEvent(index=30, message_source=SENTINEL, event_schema="fs", table="files",

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import threading
+import time
 
 import apsw
 import msgspec
@@ -12,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fustor_event_model import DeleteEvent, FsPath, MessageSource
+from fustor_fusion import view_routes
+from waiting import until
 
 DIR = stat.S_IFDIR | 0o755
 LINK = stat.S_IFLNK | 0o777
@@ -261,6 +264,69 @@ def test_a_view_without_an_agent_is_empty_and_says_that_it_is_not_current(fusion
     assert response.headers["X-Fustor-Current"] == "false"
     assert response.headers["X-Fustor-Not-Current-Because"] == "no agent is connected"
     assert fusion.get("p/export").text == ""
+
+
+@pytest.mark.parametrize(("question", "status"), [
+    ("tree?path=/none", 404), ("metadata?path=/none", 404), ("du?path=/none", 404), ("export?path=/none", 404),
+    ("jobs/none", 404), ("jobs", 200), ("sessions", 200), ("suspect-list", 200), ("tree?dry_run=1", 200),
+    ("changes?since=00-1", 410), ("stats?sync=1", 409)])
+def test_every_answer_says_how_current_it_is_refusals_too(fusion, make, question, status):
+    answer = fusion.get(f"p/{question}")
+    assert (answer.status_code, answer.headers["X-Fustor-Current"]) == (status, "false")
+    make.agent(fusion).snapshot()
+    answer = fusion.get(f"p/{question.partition('?sync')[0]}")
+    assert answer.headers["X-Fustor-Not-Current-Because"] == "agent agent does not see changes as they happen"
+
+
+def test_stats_say_how_far_behind_a_view_is(fusion, make):
+    stats = fusion.get("p/stats").json()
+    assert (stats["lag_s"], stats["latency_ms"], stats["leader_silent_s"]) == (None, 0.0, None)
+    agent = make.agent(fusion)
+    agent.snapshot(make.update(5, b"/", [make.row(b"a")]))
+    assert fusion.get("p/stats").json()["lag_s"] is None, "a snapshot is no change"
+    agent.push(make.update(time.time_ns() - 90 * 10**9, b"/", [make.row(b"a")]))
+    stats = fusion.get("p/stats").json()
+    assert 90 <= stats["lag_s"] < 900
+    assert stats["latency_ms"] == pytest.approx(1_000 * stats["lag_s"])
+    agent.push(make.update(time.time_ns() + 90 * 10**9, b"/", [make.row(b"a")]))
+    stats = fusion.get("p/stats").json()
+    assert (stats["lag_s"], stats["leader_silent_s"] >= 0) == (0.0, True)
+
+
+def test_stats_count_blind_spots(fusion, agent, make):
+    assert fusion.get("p/stats").json()["blind_spot_count"] == 0
+    agent.push(make.update(9, b"/d/", [make.row(b"new"), make.row(b"dir", mode=DIR)], MessageSource.AUDIT),
+               DeleteEvent(index=9, message_source=MessageSource.AUDIT, event_schema="fs", table="files",
+                           rows=[FsPath(b"/a.txt")]), lane="audit")
+    stats = fusion.get("p/stats").json()
+    assert (stats["blind_spot_count"], stats["has_blind_spot"]) == (3, True)
+
+
+def test_no_number_of_slow_questions_keeps_agents_waiting(fusion, agent, make, monkeypatch):
+    go_on = threading.Event()
+
+    def search_for_ever(db, pattern, *, limit):
+        go_on.wait()
+        return iter((b"[]",))
+
+    monkeypatch.setattr(view_routes, "search", search_for_ever)
+    answers = []
+    asking = [threading.Thread(target=lambda: answers.append(fusion.get("p/search", pattern="").status_code))
+              for _ in range(60)]
+    try:
+        for thread in asking:
+            thread.start()
+        until(lambda: fusion.server.counters()["requests"] >= 60, within_s=60, what="the questions to be asked")
+        other = make.agent(fusion, name="other")
+        assert other.push(make.update(9, b"/", [make.row(b"new")])).status_code == 200
+        assert other.beat().status_code == 200
+        assert fusion.agent.get(f"{fusion.base}/pipe/consistency/sentinel/tasks").status_code == 200
+        assert answers == []
+    finally:
+        go_on.set()
+        for thread in asking:
+            thread.join()
+    assert answers == [200] * 60
 
 
 def test_sessions_are_listed(fusion, agent):

@@ -50,6 +50,7 @@ class Applied(msgspec.Struct):
         snapshot_complete: A complete `SnapshotEnd` was among them.
         audit_complete: A complete `AuditEnd` was among them.
         jobs: Identifiers of finished on-demand scans.
+        realtime_index: The highest index of a change that was seen as it happened; 0 without.
     """
 
     rows: int = 0
@@ -57,6 +58,7 @@ class Applied(msgspec.Struct):
     snapshot_complete: bool = False
     audit_complete: bool = False
     jobs: list[str] = []
+    realtime_index: int = 0
 
 
 class Arbiter:

@@ -14,7 +14,7 @@ from fustor_fusion.totals import Totals, find_path
 
 KEPT: Final = 100_000
 _MAX_REMEMBERED = 20_000
-_TOKEN = re.compile(r"([0-9a-f]{1,64})-([0-9]{1,18})")
+TOKEN_PATTERN: Final = "([0-9a-f]{1,64})-([0-9]{1,18})"
 
 
 class Kind(enum.IntEnum):
@@ -113,7 +113,7 @@ class Token(msgspec.Struct, frozen=True):
 
 def parse_token(text: str) -> Token | None:
     """Read a token as it was given out; None when it cannot be one."""
-    found = _TOKEN.fullmatch(text)
+    found = re.fullmatch(TOKEN_PATTERN, text)
     return Token(found[1], int(found[2])) if found else None
 
 

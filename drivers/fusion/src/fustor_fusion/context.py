@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -10,17 +9,18 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fustor_fusion.answers import Refusal
 from fustor_fusion.config import FusionConfig
-from fustor_fusion.errors import RequestRefused
+from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.guard import check_view, find_key, read_body
-from fustor_fusion.keyfile import Key
+from fustor_fusion.keyfile import Key, Role
 from fustor_fusion.keyring import KeyRing
+from fustor_fusion.reading import Threads
 from fustor_fusion.sessions import AgentSession
 from fustor_fusion.view import View
 
 log = logging.getLogger(__name__)
 
-_MAX_WAIT_S = 60.0
 _encode = msgspec.json.encode
 
 T = TypeVar("T")
@@ -45,12 +45,13 @@ class Context:
         self.keys = keys
         self.stopping = stopping
         self.sessions_changed = asyncio.Event()
+        self.threads = Threads()
 
-    def authorise(self, request: Request, *, may_read_only: bool = False) -> Key:
-        """Find the request's key among those of now; raises RequestRefused 401 or 503."""
+    def authorise(self, request: Request, least: Role) -> Key:
+        """Find the request's key, which must be for a role at least; raises RequestRefused 401 or 503."""
         if self.keys.refresh():
             self.end_revoked()
-        return find_key(request, self.keys, may_read_only=may_read_only)
+        return find_key(request, self.keys, may_read_only=least is Role.READER)
 
     def end_revoked(self) -> None:
         """End the sessions whose key was revoked."""
@@ -67,14 +68,13 @@ class Context:
         """Return the views that are served and that a key is for."""
         return [view for view in self.views.values() if view.name in key.views]
 
-    def find_session(self, request: Request, key: Key) -> tuple[View, AgentSession]:
+    def find_session(self, session_id: str, key: Key) -> tuple[View, AgentSession]:
         """
-        Return the live session that the path names, and its view.
+        Return a live session by its id, and its view.
 
         Raises:
             RequestRefused: 404 unknown or closed, 419 expired, 403 of a view that the key is not for.
         """
-        session_id = request.path_params["sid"]
         unknown = RequestRefused(404, f"Session {session_id:.100} not found or expired")
         for view in self.views.values():
             try:
@@ -110,12 +110,8 @@ def answer(content: object, *, status: int = 200, headers: Mapping[str, str] | N
     return Response(_encode(content), status, headers, "application/json")
 
 
-def parse_wait(text: str) -> float:
-    """Read how many seconds a long poll may take, cut to the most it may; raises RequestRefused 422."""
-    try:
-        wait_s = float(text)
-    except ValueError as err:
-        raise RequestRefused(422, f"wait={text!r:.40} is not a number of seconds") from err
-    if not math.isfinite(wait_s) or wait_s < 0:
-        raise RequestRefused(422, f"wait={text!r:.40} is not between 0 and {_MAX_WAIT_S:g}")
-    return min(wait_s, _MAX_WAIT_S)
+def refuse(err: RequestRefused | StoreUnavailable) -> Response:
+    """Make the answer that says why a request is refused."""
+    if isinstance(err, RequestRefused):
+        return answer(Refusal(err.detail), status=err.status)
+    return answer(Refusal(str(err)), status=503, headers={"Retry-After": "1"})

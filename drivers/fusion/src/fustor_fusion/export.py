@@ -2,7 +2,7 @@
 
 import stat
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import apsw
 import msgspec
@@ -13,7 +13,8 @@ from fustor_fusion.rules import BLIND, PLACEHOLDER, SUSPECT
 
 _LINES = 500
 _UINT64 = (1 << 64) - 1
-_TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
+NodeType = Literal["file", "directory", "symlink", "other"]
+_TYPES: dict[int, NodeType] = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink"}
 _encode_lines = msgspec.json.Encoder().encode_lines
 _Columns = tuple[bytes, int | None, int, int, int, int, int, int, int, int, bytes | None, int]
 _NODES = "SELECT name, id, mode, size, mtime_ns, ctime_ns, uid, gid, inode, nlink, target, flags FROM nodes"
@@ -29,7 +30,7 @@ class ExportRow(msgspec.Struct, gc=False, frozen=True):
     """
 
     path: str
-    type: str
+    type: NodeType
     size: int
     mtime_ns: int
     ctime_ns: int
@@ -109,7 +110,7 @@ def _join(above: str, raw_above: bytes | None, name: bytes) -> tuple[str, bytes 
 
 def _describe(path: str, raw_path: bytes | None, columns: _Columns) -> ExportRow:
     _, _, mode, size, mtime_ns, ctime_ns, uid, gid, inode, nlink, target, flags = columns
-    kind = _TYPES.get(stat.S_IFMT(mode), "other")
+    kind: NodeType = _TYPES.get(stat.S_IFMT(mode), "other")
     target_text, target_raw = to_text(target or b"") if kind == "symlink" else (msgspec.UNSET, None)
     return ExportRow(
         path, kind, size, mtime_ns, ctime_ns, mode, uid, gid, inode & _UINT64, nlink,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -14,19 +15,20 @@ from fustor_fusion.protocol import SentinelUpdate
 from fustor_fusion.rules import SUSPECT
 from fustor_fusion.store import Writer
 
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+
 
 class PushBody(msgspec.Struct, frozen=True, array_like=True):
     """The body of a push of our own protocol; see docs/protocol.md."""
 
-    epoch: int
-    lane: str
-    seq: int
+    epoch: _Positive
+    lane: Literal["realtime", "on_demand_job", "sentinel", "snapshot", "audit"]
+    seq: _Positive
     items: msgspec.Raw
 
 
 Present = Sequence[tuple[str, str, int]]
 
-_LANES = ("realtime", "on_demand_job", "sentinel", "snapshot", "audit")
 _push_decoder = msgspec.msgpack.Decoder(PushBody)
 
 
@@ -60,15 +62,12 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
         items = decode_fs_items(push.items)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise RequestRefused(422, f"malformed batch: {err}") from err
-    if push.lane not in _LANES:
-        raise RequestRefused(422, f"malformed batch: lane {push.lane!r:.40} is none of {', '.join(_LANES)}")
-    if not (0 < push.epoch < 1 << 63 and 0 < push.seq < 1 << 63):
-        raise RequestRefused(422, "malformed batch: epoch and seq are positive numbers of at most 63 bits")
     owner = writer.positions.get_owner(agent, pipe)
     if not writer.positions.advance(owner, epoch=push.epoch, lane=push.lane, seq=push.seq):
         return Applied()
     applied = writer.arbiter.apply(items, owner=owner.id, careful=careful, present=_number(writer, present))
-    _finish(writer, owner, items, applied, session_id=session_id, leads=leads)
+    newest = _finish(writer, owner, items, applied, session_id=session_id, leads=leads)
+    applied.realtime_index = newest if push.lane == "realtime" else 0
     return applied
 
 
@@ -141,7 +140,8 @@ def apply_feedback(writer: Writer, careful: bool, *, updates: list[SentinelUpdat
 
 
 def _finish(writer: Writer, owner: Owner, items: list[FsItem], applied: Applied, *, session_id: str,
-            leads: bool) -> None:
+            leads: bool) -> int:
+    """Note what was applied; returns the highest index, 0 without items."""
     writer.rows_applied += applied.rows
     newest = min(max((item.index for item in items), default=0), (1 << 63) - 1)
     if newest > owner.newest:
@@ -151,3 +151,4 @@ def _finish(writer: Writer, owner: Owner, items: list[FsItem], applied: Applied,
         applied.snapshot_complete = leads
         if leads:
             writer.db.execute("UPDATE sessions SET snapshot_done=1 WHERE id=?", (session_id,))
+    return newest

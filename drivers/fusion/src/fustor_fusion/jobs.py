@@ -2,6 +2,8 @@
 
 import msgspec
 
+from fustor_fusion.answers import JobInfo, JobProgress
+
 _MAX_JOBS = 1_000
 
 
@@ -59,13 +61,9 @@ class Jobs:
             job.completed_at = now_at
 
 
-def describe(job: Job, view_id: str) -> dict[str, object]:
+def describe(job: Job, view_id: str) -> JobInfo:
     """Give a scan as readers see it."""
     done = job.total - len(job.missing)
-    return {
-        "job_id": job.job_id, "view_id": view_id, "path": job.path,
-        "status": "PENDING" if job.missing else "COMPLETED",
-        "progress": {"completed_pipes": done, "total_pipes": job.total,
-                     "percentage": 100.0 * done / job.total if job.total else 100.0},
-        "created_at": job.created_at, "completed_at": job.completed_at,
-    }
+    progress = JobProgress(done, job.total, 100.0 * done / job.total if job.total else 100.0)
+    return JobInfo(job.job_id, view_id, job.path, "PENDING" if job.missing else "COMPLETED", progress,
+                   job.created_at, job.completed_at)

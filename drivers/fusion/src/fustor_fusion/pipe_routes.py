@@ -1,44 +1,65 @@
-"""The routes of agents, under /api/v1/pipe; see docs/protocol.md."""
+"""The endpoints of agents, under /api/v1/pipe; see docs/protocol.md."""
 
 import base64
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from fustor_core.drivers import Role
+from fustor_core.drivers import Role as SessionRole
 from fustor_event_model import FsItem, MessageSource, SnapshotEnd
-from fustor_fusion.context import Context, answer, decode, parse_wait
+from fustor_fusion.context import Context, answer, decode
+from fustor_fusion.endpoints import JSON, Endpoint
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.guard import check_view, read_body
-from fustor_fusion.ingest import apply_feedback, apply_public, apply_push, peek_priority
-from fustor_fusion.keyfile import Key
+from fustor_fusion.ingest import PushBody, apply_feedback, apply_public, apply_push, peek_priority
+from fustor_fusion.keyfile import Key, Role
 from fustor_fusion.paths import to_text
 from fustor_fusion.protocol import (
+    AuditSignalled,
     BarrierBody,
+    Closed,
+    CommandList,
     CreateSession,
+    Discovered,
+    Done,
+    FeedbackIgnored,
+    FeedbackTaken,
     FustorAnswer,
     HeartbeatAnswer,
     HeartbeatBody,
+    NoticeTaken,
     PublicIngest,
     PushAnswer,
     RefusedAnswer,
     SentinelFeedback,
+    SentinelTasks,
     SentinelUpdate,
     SessionCreated,
 )
 from fustor_fusion.public import convert_events, decode_ingest, end_audit, start_audit
+from fustor_fusion.questions import AskCommands, Nothing, OfSession, read_question
 from fustor_fusion.sessions import AgentSession
 from fustor_fusion.view import View
 
+Q = TypeVar("Q", bound=msgspec.Struct)
+
 _MIN_TIMEOUT_S, _MAX_TIMEOUT_S = 0.5, 86_400.0
 _NOTICES = frozenset(("job_complete", "on_demand_job", "scan_complete", "find_complete"))
+
+
+class Call(NamedTuple, Generic[Q]):
+    """One request of an agent, whose key is good."""
+
+    request: Request
+    key: Key
+    asked: Q
 
 
 class PipeRoutes:
@@ -47,38 +68,57 @@ class PipeRoutes:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def list_routes(self) -> list[Route]:
-        """Return the routes, below /api/v1/pipe."""
+    def list_endpoints(self) -> list[Endpoint]:
+        """Return what agents may ask."""
+        taking = self._taking
         return [
-            Route("/session/", self.discover, methods=["GET"]),
-            Route("/session/", self.create, methods=["POST"]),
-            Route("/session/{sid}", self.close, methods=["DELETE"]),
-            Route("/session/{sid}/heartbeat", self.heartbeat, methods=["POST"]),
-            Route("/session/{sid}/commands", self.poll_commands, methods=["GET"]),
-            Route("/session/{sid}/barrier", self.report_barrier, methods=["POST"]),
-            Route("/ingest/{sid}/batch", self.push, methods=["POST"]),
-            Route("/ingest/{sid}/events", self.push_public, methods=["POST"]),
-            Route("/consistency/audit/start", self.start_audit, methods=["POST"]),
-            Route("/consistency/audit/end", self.end_audit, methods=["POST"]),
-            Route("/consistency/sentinel/tasks", self.get_sentinel_tasks, methods=["GET"]),
-            Route("/consistency/sentinel/feedback", self.take_feedback, methods=["POST"]),
+            taking("GET", "session/", Nothing, self.discover, Discovered, key=Role.READER),
+            taking("POST", "session/", Nothing, self.create, SessionCreated, 409, body=CreateSession),
+            taking("DELETE", "session/{sid}", OfSession, self.close, Closed),
+            taking("POST", "session/{sid}/heartbeat", OfSession, self.heartbeat, HeartbeatAnswer, 419,
+                   body=HeartbeatBody),
+            taking("GET", "session/{sid}/commands", AskCommands, self.poll_commands, CommandList, 404, 419),
+            taking("POST", "session/{sid}/barrier", OfSession, self.report_barrier, Done, 404, 419, body=BarrierBody),
+            taking("POST", "ingest/{sid}/batch", OfSession, self.push, PushAnswer, 404, 409, 419, body=PushBody,
+                   body_type="application/msgpack"),
+            taking("POST", "ingest/{sid}/events", OfSession, self.push_public, (PushAnswer, NoticeTaken), 404, 419,
+                   body=PublicIngest),
+            taking("POST", "consistency/audit/start", Nothing, self.start_audit, AuditSignalled, key=Role.READER),
+            taking("POST", "consistency/audit/end", Nothing, self.end_audit, AuditSignalled, key=Role.READER),
+            taking("GET", "consistency/sentinel/tasks", Nothing, self.get_sentinel_tasks, SentinelTasks,
+                   key=Role.READER),
+            taking("POST", "consistency/sentinel/feedback", Nothing, self.take_feedback,
+                   (FeedbackTaken, FeedbackIgnored), body=SentinelFeedback),
         ]
+
+    def _taking(
+        self, method: str, path: str, asked: type[Q], handle: Callable[[Call[Q]], Awaitable[object]], answers: Any,
+        *refusals: int, key: Role = Role.AGENT, body: Any = None, body_type: str = JSON,
+    ) -> Endpoint:
+        """Declare a call: checks the key and reads what is asked."""
+        async def serve(request: Request) -> Response:
+            found = self._context.authorise(request, key)
+            return answer(await handle(Call(request, found, read_question(request, asked))))
+
+        with_body = () if body is None else (400, 413, 422)
+        return Endpoint(
+            method=method, path=f"/api/v1/pipe/{path}", serve=serve, key=key, asked=asked, body=body,
+            body_type=body_type, answers=answers, refusals=(*refusals, *with_body), about=handle)
 
     # -- sessions -----------------------------------------------------------------------------
 
-    async def discover(self, request: Request) -> Response:
+    async def discover(self, call: Call[Nothing]) -> Discovered:
         """Say that the key is good, and name the first view that it is for."""
-        views = self._context.list_views(self._context.authorise(request, may_read_only=True))
-        return answer({"view_id": views[0].name if views else None, "status": "authorized"})
+        views = self._context.list_views(call.key)
+        return Discovered(views[0].name if views else None)
 
-    async def create(self, request: Request) -> Response:
+    async def create(self, call: Call[Nothing]) -> SessionCreated:
         """Open a session."""
         context = self._context
-        key = context.authorise(request)
-        body = await context.read(request, CreateSession)
-        view = self._pick_view(body, key)
+        body = await context.read(call.request, CreateSession)
+        view = self._pick_view(body, call.key)
         ours = body.fustor is not None and body.fustor.protocol >= 1 and body.fustor.schema == "fs"
-        made = self._make_session(body, key)
+        made = self._make_session(body, call.key)
         made.before = await run_in_threadpool(view.read_newest, made.agent_id, made.pipe_id)
         session = view.sessions.open(made, now_s=view.clock())
         view.audit = None
@@ -89,14 +129,14 @@ class PipeRoutes:
             raise
         context.sessions_changed.set()
         timeout_s = session.timeout_s
-        return answer(SessionCreated(
+        return SessionCreated(
             session_id=session.id, role=session.role.value,
             session_timeout_seconds=int(timeout_s) if timeout_s.is_integer() else timeout_s,
             audit_interval_sec=context.config.audit_interval_s,
             sentinel_interval_sec=context.config.sentinel_interval_s,
             message="Session created successfully",
             fustor=FustorAnswer(generation=view.store.generation, view_id=view.name) if ours else None,
-        ))
+        )
 
     def _pick_view(self, body: CreateSession, key: Key) -> View:
         views = {view.name: view for view in self._context.list_views(key)}
@@ -129,17 +169,16 @@ class PipeRoutes:
             client_ip=info.client_ip if info else None, key_id=key.id,
         )
 
-    async def heartbeat(self, request: Request) -> Response:
+    async def heartbeat(self, call: Call[OfSession]) -> HeartbeatAnswer:
         """Keep a session alive; 419 for one that is not known."""
         context = self._context
-        key = context.authorise(request)
-        data = await read_body(request, context.config.max_body_bytes)
+        data = await read_body(call.request, context.config.max_body_bytes)
         try:
             can_realtime = decode(data, HeartbeatBody).can_realtime
         except RequestRefused:
             can_realtime = False  # as the public protocol has it
         try:
-            view, session = context.find_session(request, key)
+            view, session = context.find_session(call.asked.sid, call.key)
         except RequestRefused as err:
             if err.status == 403:
                 raise
@@ -149,60 +188,58 @@ class PipeRoutes:
         await view.save_sessions()
         if before != view.sessions.explain():
             view.notify()
-        return answer(HeartbeatAnswer(role=session.role.value, commands=view.take_scans(session.id)))
+        return HeartbeatAnswer(role=session.role.value, commands=view.take_scans(session.id))
 
-    async def close(self, request: Request) -> Response:
+    async def close(self, call: Call[OfSession]) -> Closed:
         """End a session; unknown ones too."""
-        key = self._context.authorise(request)
-        session_id = request.path_params["sid"]
+        session_id = call.asked.sid
         for view in self._context.views.values():
             if view.sessions.is_live(session_id):
-                check_view(key, view.name)
+                check_view(call.key, view.name)
                 view.sessions.close(session_id)
                 await view.save_sessions()
-        return answer({"status": "terminated", "session_id": session_id})
+        return Closed(session_id)
 
-    async def poll_commands(self, request: Request) -> Response:
+    async def poll_commands(self, call: Call[AskCommands]) -> CommandList:
         """Wait for commands."""
-        context = self._context
-        key = context.authorise(request)
-        wait_s = parse_wait(request.query_params.get("wait", "0"))
-        view, session = context.find_session(request, key)
+        view, session = self._find_session(call)
         view.sessions.beat(session.id, now_s=view.clock())
-        if await request.is_disconnected():
-            return answer({"commands": []})
-        commands = await view.wait_commands(session.id, wait_s=wait_s, is_over=context.stopping.is_set)
+        if await call.request.is_disconnected():
+            return CommandList([])
+        is_over = self._context.stopping.is_set
+        commands = await view.wait_commands(session.id, wait_s=call.asked.wait, is_over=is_over)
         view.sessions.beat(session.id, now_s=view.clock())
-        return answer({"commands": commands})
+        return CommandList(commands)
 
-    async def report_barrier(self, request: Request) -> Response:
+    async def report_barrier(self, call: Call[OfSession]) -> Done:
         """Take the answer to a sync."""
-        context = self._context
-        key = context.authorise(request)
-        body = await context.read(request, BarrierBody)
-        view, session = context.find_session(request, key)
+        body = await self._context.read(call.request, BarrierBody)
+        view, session = self._find_session(call)
         if view.barriers.answer(session.id, body.token, body.error):
             view.notify()
-        return answer({"status": "ok"})
+        return Done()
+
+    def _find_session(self, call: Call[OfSession] | Call[AskCommands]) -> tuple[View, AgentSession]:
+        return self._context.find_session(call.asked.sid, call.key)
 
     # -- pushes ---------------------------------------------------------------------------------
 
-    async def push(self, request: Request) -> Response:
+    async def push(self, call: Call[OfSession]) -> PushAnswer:
         """Take a batch of our own protocol; answered after the commit."""
-        context = self._context
-        key = context.authorise(request)
-        context.find_session(request, key)
-        body = await read_body(request, context.config.max_body_bytes)
-        view, session = context.find_session(request, key)  # it may have ended while the body came
+        self._find_session(call)
+        body = await read_body(call.request, self._context.config.max_body_bytes)
+        view, session = self._find_session(call)  # it may have ended while the body came
         if not session.ours:
             raise RequestRefused(409, "this session was not opened for batches; use events")
         applied = await view.submit(
             partial(apply_push, body=body, agent=session.agent_id, pipe=session.pipe_id, session_id=session.id,
-                    leads=session.role is Role.LEADER, present=view.sessions.list_present()),
+                    leads=session.role is SessionRole.LEADER, present=view.sessions.list_present()),
             priority=peek_priority(body))
+        if applied.realtime_index:
+            view.lag_s = max(0.0, time.time() - applied.realtime_index / 1e9)
         self._note(view, session, applied.jobs, snapshot=applied.snapshot_complete, audit=applied.audit_complete)
         refused = [RefusedAnswer(base64.b64encode(row.path).decode("ascii"), row.reason) for row in applied.refused]
-        return answer(PushAnswer(applied.rows, refused))
+        return PushAnswer(applied.rows, refused)
 
     def _note(self, view: View, session: AgentSession, jobs: list[str], *, snapshot: bool, audit: bool) -> None:
         if snapshot:
@@ -215,18 +252,16 @@ class PipeRoutes:
         if snapshot or jobs:
             view.notify()
 
-    async def push_public(self, request: Request) -> Response:
+    async def push_public(self, call: Call[OfSession]) -> PushAnswer | NoticeTaken:
         """Take events of a public agent; answered after the commit."""
-        context = self._context
-        key = context.authorise(request)
-        view, session = context.find_session(request, key)
+        view, session = self._find_session(call)
         if not session.ours:
             # Released agents send no heartbeat while they push.
             view.sessions.beat(session.id, now_s=view.clock())
         body: PublicIngest | None = None
         try:
-            data = await read_body(request, context.config.max_body_bytes)
-            view, session = context.find_session(request, key)  # it may have ended while the body came
+            data = await read_body(call.request, self._context.config.max_body_bytes)
+            view, session = self._find_session(call)  # it may have ended while the body came
             try:
                 body = decode_ingest(data)
             except (msgspec.DecodeError, ValueError, RecursionError) as err:
@@ -240,11 +275,11 @@ class PipeRoutes:
                 view.sessions.spoil_snapshot(session.id)
             raise
 
-    async def _take_public(self, view: View, session: AgentSession, body: PublicIngest) -> Response:
+    async def _take_public(self, view: View, session: AgentSession, body: PublicIngest) -> PushAnswer | NoticeTaken:
         notice = body.metadata is not None and body.source_type in _NOTICES
         if notice and not body.events:
             self._report_job(view, session, body)
-            return answer({"status": "ok", "phase": "job_complete"})
+            return NoticeTaken()
         if body.is_end and body.source_type == "snapshot" and view.sessions.is_snapshot_spoilt(session.id):
             view.sessions.close(session.id)
             await view.save_sessions()
@@ -253,7 +288,7 @@ class PipeRoutes:
         refused = await self._apply_public(view, session, body)
         if notice:
             self._report_job(view, session, body)
-        return answer(PushAnswer(len(body.events), refused))
+        return PushAnswer(len(body.events), refused)
 
     def _report_job(self, view: View, session: AgentSession, body: PublicIngest) -> None:
         metadata = body.metadata
@@ -262,7 +297,7 @@ class PipeRoutes:
             view.notify()
 
     async def _apply_public(self, view: View, session: AgentSession, body: PublicIngest) -> list[RefusedAnswer]:
-        leads = session.role is Role.LEADER
+        leads = session.role is SessionRole.LEADER
         if leads and view.audit is None and any(event.message_source == "audit" for event in body.events):
             view.audit = start_audit(time.time_ns())
         audit = view.audit if leads else None
@@ -291,36 +326,35 @@ class PipeRoutes:
 
     # -- consistency ------------------------------------------------------------------------------
 
-    async def start_audit(self, request: Request) -> Response:
+    async def start_audit(self, call: Call[Nothing]) -> AuditSignalled:
         """Open an audit; with a key for several views nobody can say of which."""
-        views = self._context.list_views(self._context.authorise(request, may_read_only=True))
+        views = self._context.list_views(call.key)
         if len(views) == 1:
             views[0].audit = start_audit(time.time_ns())
-        return answer({"status": "audit_started", "drivers_handled": int(len(views) == 1)})
+        return AuditSignalled("audit_started", int(len(views) == 1))
 
-    async def end_audit(self, request: Request) -> Response:
+    async def end_audit(self, call: Call[Nothing]) -> AuditSignalled:
         """Answer the signal; an audit ends with its last push."""
-        self._context.authorise(request, may_read_only=True)
-        return answer({"status": "audit_ended", "drivers_handled": 0})
+        return AuditSignalled("audit_ended", 0)
 
-    async def get_sentinel_tasks(self, request: Request) -> Response:
+    async def get_sentinel_tasks(self, call: Call[Nothing]) -> SentinelTasks:
         """Name files that may still be written, for public agents to look at; none for a key of several views."""
-        views = self._context.list_views(self._context.authorise(request, may_read_only=True))
+        views = self._context.list_views(call.key)
         texts = [to_text(path) for path in await views[0].find_suspects()] if len(views) == 1 else []
         paths = [text for text, raw in texts if raw is None]
-        return answer({"type": "suspect_check", "paths": paths, "view_id": views[0].name} if paths else {})
+        return SentinelTasks("suspect_check", paths, views[0].name) if paths else SentinelTasks()
 
-    async def take_feedback(self, request: Request) -> Response:
+    async def take_feedback(self, call: Call[Nothing]) -> FeedbackTaken | FeedbackIgnored:
         """Take what a public agent found at suspects; of one that it misses it tells by a deletion."""
-        views = self._context.list_views(self._context.authorise(request))
-        body = await self._context.read(request, SentinelFeedback)
+        views = self._context.list_views(call.key)
+        body = await self._context.read(call.request, SentinelFeedback)
         if body.type != "suspect_update":
-            return answer({"status": "ignored", "reason": "unknown_type"})
+            return FeedbackIgnored()
         updates = [update for raw in body.updates if (update := _read_update(raw)) is not None]
         taken = 0
         if updates and len(views) == 1:
             taken = await views[0].submit(partial(apply_feedback, updates=updates))
-        return answer({"status": "processed", "drivers_updated": int(taken > 0)})
+        return FeedbackTaken(int(taken > 0))
 
 
 def _read_update(raw: msgspec.Raw) -> SentinelUpdate | None:

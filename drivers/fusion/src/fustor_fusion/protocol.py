@@ -1,10 +1,22 @@
 """What requests and answers look like; see docs/protocol.md and the public protocol."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 PROTOCOL = 1
+COMPONENTS = "#/components/schemas/"
+
+
+def _is_described_as(kind: type) -> msgspec.Meta:
+    """Say in descriptions what a part is that is decoded later, for itself."""
+    return msgspec.Meta(extra_json_schema={"$ref": COMPONENTS + kind.__name__})
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """Answer to a look at whether the port is served."""
+
+    message: str
 
 
 class FustorHello(msgspec.Struct, frozen=True):
@@ -104,6 +116,32 @@ class VerifyCommand(msgspec.Struct, frozen=True, tag="verify"):
 Command = ScanCommand | SyncCommand | SnapshotCommand | AuditCommand | VerifyCommand
 
 
+class CommandList(msgspec.Struct, frozen=True):
+    """Answer to a poll for commands."""
+
+    commands: list[Command]
+
+
+class Discovered(msgspec.Struct, frozen=True):
+    """Answer to `GET session/`: the first view that the key is for."""
+
+    view_id: str | None
+    status: str = "authorized"
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """Answer to the end of a session."""
+
+    session_id: str
+    status: str = "terminated"
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Answer that says no more than that it was taken."""
+
+    status: str = "ok"
+
+
 class HeartbeatAnswer(msgspec.Struct, frozen=True):
     """Answer to a heartbeat; a public agent insists on each of these fields."""
 
@@ -129,15 +167,65 @@ class PushAnswer(msgspec.Struct, frozen=True):
     status: str = "ok"
 
 
+class PublicRow(msgspec.Struct, frozen=True):
+    """A row as public agents send it."""
+
+    path: str | None = None
+    file_path: str | None = None
+    size: int | float | None = None
+    modified_time: float | None = None
+    created_time: float | None = None
+    is_directory: bool | None = None
+    is_dir: bool | None = None
+    is_atomic_write: bool | None = None
+    audit_skipped: bool | None = None
+
+
 class PublicEvent(msgspec.Struct, frozen=True):
-    """One event of a public agent."""
+    """One event of a public agent; its rows are looked at one by one."""
 
     event_type: Literal["insert", "update", "delete"]
     fields: list[str]
-    rows: list[msgspec.Raw]
+    rows: list[Annotated[msgspec.Raw, _is_described_as(PublicRow)]]
     event_schema: str
     table: str
     message_source: Literal["realtime", "snapshot", "audit", "on_demand_job"] = "realtime"
+
+
+class NoticeTaken(msgspec.Struct, frozen=True):
+    """Answer to the notice that a scan is over."""
+
+    status: str = "ok"
+    phase: str = "job_complete"
+
+
+class AuditSignalled(msgspec.Struct, frozen=True):
+    """Answer to an audit's signal: in how many views it did something."""
+
+    status: str
+    drivers_handled: int
+
+
+class SentinelTasks(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Files that a public agent is to look at; empty without any."""
+
+    type: str | None = None
+    paths: list[str] | None = None
+    view_id: str | None = None
+
+
+class FeedbackTaken(msgspec.Struct, frozen=True):
+    """Answer to what a public agent found at suspects."""
+
+    drivers_updated: int
+    status: str = "processed"
+
+
+class FeedbackIgnored(msgspec.Struct, frozen=True):
+    """Answer to feedback of another kind."""
+
+    reason: str = "unknown_type"
+    status: str = "ignored"
 
 
 class PublicMetadata(msgspec.Struct, frozen=True):
@@ -169,4 +257,18 @@ class SentinelFeedback(msgspec.Struct, frozen=True):
     """Body of `POST consistency/sentinel/feedback`; its updates are looked at one by one."""
 
     type: str = ""
-    updates: list[msgspec.Raw] = []
+    updates: list[Annotated[msgspec.Raw, _is_described_as(SentinelUpdate)]] = []
+
+
+class SuspectUpdate(msgspec.Struct, frozen=True):
+    """The time of a suspect's last change, as somebody found it, under either name; without it nothing is said."""
+
+    path: str
+    mtime: float | None = None
+    current_mtime: float | None = None
+
+
+class SuspectsBody(msgspec.Struct, frozen=True):
+    """Body of `PUT suspect-list`."""
+
+    updates: list[SuspectUpdate]

@@ -20,25 +20,11 @@ from fustor_event_model import (
     UpdateEvent,
 )
 from fustor_fusion.paths import BadPath, normalise_text
-from fustor_fusion.protocol import PublicEvent, PublicIngest, RefusedAnswer
+from fustor_fusion.protocol import PublicEvent, PublicIngest, PublicRow, RefusedAnswer
 
 # Realtime arrives before the audit that has not seen it: what came this shortly before the
 # first audit row may be missing in the agent's listing though it exists.
 _AUDIT_GRACE_NS = 3 * 10**9
-
-
-class PublicRow(msgspec.Struct, frozen=True):
-    """A row as public agents send it."""
-
-    path: str | None = None
-    file_path: str | None = None
-    size: int | float | None = None
-    modified_time: float | None = None
-    created_time: float | None = None
-    is_directory: bool | None = None
-    is_dir: bool | None = None
-    is_atomic_write: bool | None = None
-    audit_skipped: bool | None = None
 
 
 class OpenAudit(msgspec.Struct):

@@ -4,7 +4,7 @@ import fnmatch
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import apsw
 import msgspec
@@ -22,11 +22,14 @@ _NodeColumns = tuple[bytes, int | None, int, int, int, int, int]
 _HAS_CHILDREN = "(id IS NULL OR NOT flags & 2 OR EXISTS (SELECT 1 FROM nodes AS c WHERE c.parent = nodes.id))"
 
 
+ContentType = Literal["file", "directory", "symlink"]
+
+
 class TreeNode(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node as `tree` and `search` give it."""
 
     name: str
-    content_type: str
+    content_type: ContentType
     path: str
     size: int | None = None
     modified_time: float | None = None
@@ -147,7 +150,7 @@ def _list_children(db: apsw.Connection, id_: int, page: Page = _WHOLE) -> Iterat
 def _describe(path: bytes, node: _NodeColumns, *, only_path: bool) -> TreeNode:
     name, _, mode, size, mtime_ns, ctime_ns, flags = node
     text, raw = to_text(path)
-    kind = "directory" if stat.S_ISDIR(mode) else "symlink" if stat.S_ISLNK(mode) else "file"
+    kind: ContentType = "directory" if stat.S_ISDIR(mode) else "symlink" if stat.S_ISLNK(mode) else "file"
     if only_path:
         return TreeNode(to_text(name)[0], kind, text, raw=raw)
     return TreeNode(to_text(name)[0], kind, text, size, mtime_ns / 1e9, ctime_ns / 1e9, bool(flags & SUSPECT), raw)
@@ -275,17 +278,18 @@ class Stats(msgspec.Struct, frozen=True):
 
     sums: Sums
     suspects: int
-    has_blind_spots: bool
+    blind_spots: int
     newest_index: int
     generation: str
 
 
 def read_stats(db: apsw.Connection) -> Stats:
-    """Return what a view holds; takes no longer for a larger view."""
+    """Return what a view holds; takes no longer for a larger view, only for more suspects and blind spots."""
     (suspects,), = db.execute("SELECT count(*) FROM nodes WHERE flags & 3 AND flags & 1")
-    blind = db.execute("SELECT 1 FROM nodes WHERE flags & 8 UNION ALL SELECT 1 FROM blind_deletions LIMIT 1").fetchall()
+    (seen,), = db.execute("SELECT count(*) FROM nodes WHERE flags & 8")
+    (gone,), = db.execute("SELECT count(*) FROM blind_deletions")
     (newest,), = db.execute("SELECT ifnull(max(newest), 0) FROM owners")
-    return Stats(read_sums(db, ROOT_ID), suspects, bool(blind), newest, read_meta(db)["generation"])
+    return Stats(read_sums(db, ROOT_ID), suspects, seen + gone, newest, read_meta(db)["generation"])
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -57,6 +57,8 @@ class View:
         self.audit: OpenAudit | None = None
         self.last_audit_at: float | None = None
         self.audit_count = 0
+        self.lag_s: float | None = None
+        """How long the newest change took from its agent's look to the commit, by both clocks."""
         self._commands: dict[str, list[Command]] = {}
         self._polling: set[str] = set()
         self._changed = asyncio.Event()
