@@ -80,6 +80,10 @@ def test_between_scans_of_different_agents_the_mtime_decides_and_then_the_later_
     assert judge_row(stored(10, owner=2), row(mtime_ns=100), seen(9)) is Verdict.UPDATE
 
 
+def test_without_an_index_a_later_scan_of_the_same_agent_wins_over_an_earlier_one_whatever_the_mtimes():
+    assert judge_row(stored(10), row(mtime_ns=1), seen(11, ordered=False)) is Verdict.UPDATE
+
+
 def test_another_identity_with_a_higher_index_is_another_directory():
     old = stored(10, mode=DIR)
     assert judge_row(old, row(mode=DIR, inode=8), seen(11)) is Verdict.NEW_IDENTITY

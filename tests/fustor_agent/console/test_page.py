@@ -112,7 +112,14 @@ def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
 
 
 def see(browser: webdriver.Chrome, text: str) -> None:
-    until(lambda: text in browser.find_element(By.TAG_NAME, "body").text, within_s=DEADLINE_S, what=repr(text))
+    try:
+        until(lambda: text in shown(browser), within_s=DEADLINE_S, what=repr(text))
+    except TimeoutError as err:
+        pytest.fail(f"{err}\n{shown(browser)}\n{browser.get_log('browser')}")
+
+
+def shown(browser: webdriver.Chrome) -> str:
+    return browser.find_element(By.TAG_NAME, "body").text
 
 
 def test_the_page_shows_the_agent_follows_it_acts_and_says_when_it_is_gone(

@@ -5,7 +5,7 @@ The rules, by their names in docs/CONSISTENCY_DESIGN.md:
 
     higher-index-wins     one agent and pipe: the higher index wins; equal: the later arrival
     realtime-beats-scans  otherwise: realtime wins; a scan needs a later mtime than a realtime
-                          row, and the same or a later one than a scan
+                          row, and the same or a later one than another agent's scan
     outlived              what an agent said before its session, or without one now, is older than any scan
     buried                a row below a tombstone's or a listing's index is dropped
     gone-by-listing       a child with a lower index than the listing is gone
@@ -107,7 +107,7 @@ def _wins(stored: Stored, row: FsRow, seen: Seen) -> bool:
         return True  # realtime-beats-scans
     if stored.flags & REALTIME:
         return row.mtime_ns > stored.mtime_ns
-    return row.mtime_ns >= stored.mtime_ns
+    return stored.owner == seen.owner or row.mtime_ns >= stored.mtime_ns  # an agent scans one thing after the other
 
 
 def is_outlived(stored: Stored, seen: Seen) -> bool:
