@@ -1,6 +1,7 @@
 import itertools
 import os
 import re
+import resource
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -60,6 +61,18 @@ def test_a_suspended_worker_is_replaced(supervisor: Supervisor) -> None:
     os.kill(pid, signal.SIGSTOP)
     assert "ping" in wait_for_replacement(supervisor)
     assert find_worker(supervisor, "b").generation == 1
+
+
+def test_a_worker_without_memory_is_replaced_although_it_goes_on(supervisor: Supervisor) -> None:
+    def main(runtime: Runtime) -> None:
+        runtime.ready()
+        if runtime.generation == 1:
+            resource.setrlimit(resource.RLIMIT_DATA, (2**20, 2**20))
+        runtime.stop_requested.wait()
+
+    start(supervisor, [WorkerSpec("a", main, restart=NOW, limits=SOON)])
+    turn_until(supervisor, lambda: find_worker(supervisor, "a").generation == 2 and are_running(supervisor))
+    assert "out of memory" in find_worker(supervisor, "a").deaths[0].reason
 
 
 def test_a_worker_that_holds_the_interpreter_writes_its_stacks_and_is_replaced(

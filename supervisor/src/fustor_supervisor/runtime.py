@@ -9,6 +9,7 @@ ping is answered.
 import faulthandler
 import itertools
 import logging
+import mmap
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ from fustor_supervisor.wakeup import Wakeup
 
 PROGRESS_EVERY_S: Final = 0.25
 MAX_DETAIL_BYTES: Final = 1024 * 1024
+STARVED_BYTES: Final = 8 * 1024 * 1024  # a thread's stack: a worker that cannot start one does nothing right any more
 _STDERR: Final = 2
 _log = logging.getLogger(__name__)
 
@@ -210,6 +212,7 @@ class Runtime:
         """Act on one message of the supervisor."""
         match message:
             case Ping(n=n):
+                self._end_if_starved()
                 with self._lock:
                     self._is_progress_unsent = False
                     pong = Pong(generation=self.generation, n=n, progress=self._progress)
@@ -264,6 +267,17 @@ class Runtime:
                 callback()
             except Exception:  # the edge of the control thread: the others must hear of the stop too
                 _log.exception("stop callback failed name=%s", self.name)
+
+    def _end_if_starved(self) -> None:
+        """
+        End the process if it is out of memory: libraries catch MemoryError, and go on without doing their work.
+
+        What is asked for is never touched, so it costs nothing but address space (man 2 mmap).
+        """
+        try:
+            mmap.mmap(-1, STARVED_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        except OSError as err:
+            self.fail(f"out of memory: not even {STARVED_BYTES} bytes are to be had ({err.strerror})", permanent=False)
 
     def _call_back(self, message: ToWorkerMessage, descriptor: socket.socket | None) -> bool:
         """Call the callback for a message; False if it is not set yet."""
