@@ -13,6 +13,7 @@ from fustor_agent.plan import PUSHER_SUFFIX, SOURCE_SUFFIX, Plan, make_plan
 from fustor_agent.ports import check_ports
 from fustor_agent.reloading import Reloading
 from fustor_agent.statusmodel import AgentStatus, find_faults
+from fustor_agent.statustext import summarize
 from fustor_core.clock import IndexClock
 from fustor_core.program import logs
 from fustor_core.program.errors import ProgramError
@@ -20,6 +21,7 @@ from fustor_core.program.exitcodes import ExitCode
 from fustor_core.program.limits import raise_file_limit
 from fustor_supervisor.loop import Supervisor
 from fustor_supervisor.messages import Reply, Request
+from fustor_supervisor.notifier import Notifier
 from fustor_supervisor.requests import RequestResult
 from fustor_supervisor.status import SupervisorStatus
 
@@ -80,6 +82,7 @@ class _App:
         self._reserve = IndexReserve(paths.state_dir / "index-reserve")
         self._identity = make_identity(paths, self._reserve)
         self._plan = make_plan(config, paths, self._identity)
+        self._notifier = Notifier()
         self._supervisor = Supervisor(
             next_epoch=IndexClock(self._reserve.seed_ns).stamp,
             publish=self._publish,
@@ -89,9 +92,10 @@ class _App:
             on_reload=self._begin_reload,
             on_reopen_logs=logs.reopen,
             in_child=self._close_in_child,
+            notifier=self._notifier,
         )
         self._reloading = Reloading(
-            paths.reload, self._supervisor, read=self._read_again, take_over=self._take_over
+            paths.reload, self._supervisor, self._notifier, read=self._read_again, take_over=self._take_over
         )
         self._apply(config, self._plan)
 
@@ -121,6 +125,7 @@ class _App:
         composed = status.compose(self._config, supervisor, version=__version__)
         if self._on_progress is not None:
             self._on_progress(composed)
+        self._notifier.status(summarize(composed))
         if self._on_ready is not None and all(worker.state in _SETTLED for worker in supervisor.workers):
             say, self._on_ready = self._on_ready, None
             say("\n".join(find_faults(composed)))

@@ -20,6 +20,7 @@ MODULES: Final = {
     "pipe": "pipe",
     "validate": "validate",
     "init": "init",
+    "service": "service",
     "drivers": "drivers",
 }
 
@@ -84,9 +85,23 @@ def build_parser() -> argparse.ArgumentParser:
     init = commands.add_parser("init", help="write a commented starter configuration")
     init.add_argument("--config", metavar="FILE", help="where (default: agent-config.yaml in FUSTOR_HOME)")
 
+    service = commands.add_parser("service", help="run the agent as a service of systemd")
+    actions = service.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for action, does in (("print", "print the unit"), ("install", "write the unit and enable it")):
+        unit = actions.add_parser(action, help=does)
+        _add_system(unit)
+        unit.add_argument("--user", metavar="NAME", help="whom the system runs it as (default: who runs this command)")
+        unit.add_argument("--read-all", action="store_true", help="let it read what that user may not")
+        _add_config(unit)
+    _add_system(actions.add_parser("uninstall", help="stop and disable it, and remove the unit"))
+
     drivers = commands.add_parser("drivers", help="the installed drivers")
     drivers.add_subparsers(dest="action", metavar="ACTION", required=True).add_parser("list", help="list them")
     return parser
+
+
+def _add_system(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--system", action="store_true", help="of the system; default: of the user's own systemd")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from fustor_agent.reload import ReloadOutcome, read_outcome, write_outcome
 from fustor_core.program.errors import BadConfig, ProgramError, explain
 from fustor_core.program.exitcodes import ExitCode
 from fustor_supervisor.messages import Request
+from fustor_supervisor.notifier import Notifier
 from fustor_supervisor.requests import RequestResult
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Reloading:
     Args:
         path: `state/reload.json`.
         desk: The supervisor.
+        notifier: Tells the service manager when a reload begins and ends.
         read: Reads the configuration again.
         take_over: Applies a checked configuration, all of it or nothing; returns one line for each change.
     """
@@ -49,12 +51,14 @@ class Reloading:
         self,
         path: Path,
         desk: Desk,
+        notifier: Notifier,
         *,
         read: Callable[[], Draft],
         take_over: Callable[[Config], tuple[str, ...]],
     ) -> None:
         self._path = path
         self._desk = desk
+        self._notifier = notifier
         self._read = read
         self._take_over = take_over
         self._check: BackgroundCheck | None = None
@@ -69,6 +73,7 @@ class Reloading:
         """
         if request is not None:
             self._waiting.append(request)
+        self._notifier.reloading()
         self._drop_check()
         self._try(self._begin_check)
 
@@ -119,6 +124,7 @@ class Reloading:
 
     def _conclude(self, outcome: ReloadOutcome) -> None:
         """Tell the outcome, under the next number."""
+        self._notifier.ready()
         lines = outcome.changes + outcome.problems
         _log.info("reload ok=%s changes=%d problems=%d", outcome.ok, len(outcome.changes), len(outcome.problems))
         waiting, self._waiting = self._waiting, []

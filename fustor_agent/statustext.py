@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from fustor_agent.progress import format_totals
-from fustor_agent.statusmodel import AgentStatus, PipeInfo, WorkerInfo
+from fustor_agent.statusmodel import AgentStatus, PipeInfo, WorkerInfo, find_faults
 from fustor_core.program.tables import format_bytes, format_duration, format_table
 
 _PIPE_HEAD: Final = ("PIPE", "STATE", "PHASE", "ROLE", "PENDING", "ACKNOWLEDGED", "LOST", "LAG")
@@ -38,6 +38,13 @@ def format_status(status: AgentStatus, faults: Sequence[str], *, colour: bool) -
     if faults:
         blocks.append("\n".join(f"! {fault}" for fault in faults))
     return "\n\n".join(block for block in blocks if block)
+
+
+def summarize(status: AgentStatus) -> str:
+    """Write the status as one line, as a service manager shows it."""
+    enabled = [pipe for pipe in status.pipes if pipe.enabled]
+    current = sum(pipe.current for pipe in enabled)
+    return "; ".join((f"{current} of {len(enabled)} pipes are current", *find_faults(status)))
 
 
 def _pipe_row(pipe: PipeInfo) -> tuple[str, ...]:

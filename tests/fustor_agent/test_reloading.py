@@ -1,7 +1,7 @@
 import errno
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,10 @@ from fustor_agent.reloading import Reloading
 from fustor_core.program.errors import ProgramError
 from fustor_core.program.problems import Problem
 from fustor_supervisor.messages import Request
+from fustor_supervisor.notifier import Notifier
 from fustor_supervisor.requests import RequestResult
 from fustor_supervisor.testing import is_process_gone
+from servicemanager import ServiceManager
 from waiting import until
 
 InstallDriver = Callable[[str, str, str], None]
@@ -61,14 +63,17 @@ class FakeDesk:
 class Bench:
     """A reload and what surrounds it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, manager: ServiceManager) -> None:
         self.path = path
         self.desk = FakeDesk()
         self.draft = Draft(config=Config())
         self.read_error: Exception | None = None
         self.apply_error: Exception | None = None
         self.taken: list[Config] = []
-        self.reloading = Reloading(path, self.desk, read=self._read, take_over=self._take_over)
+        self.manager = manager
+        self.reloading = Reloading(
+            path, self.desk, Notifier(manager.environment), read=self._read, take_over=self._take_over
+        )
 
     def reload(self) -> ReloadOutcome | None:
         self.reloading.begin()
@@ -88,8 +93,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path / "reload.json")
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with ServiceManager(tmp_path / "notify") as manager:
+        yield Bench(tmp_path / "reload.json", manager)
 
 
 def ask(number: int) -> Request:
@@ -98,6 +104,7 @@ def ask(number: int) -> Request:
 
 def test_a_right_configuration_is_taken_over_and_its_changes_are_told(bench: Bench) -> None:
     assert bench.reload() == ReloadOutcome(id=1, ok=True, changes=("start a.source",))
+    assert bench.manager.states() == ["RELOADING", "READY"]
     assert bench.reload() == ReloadOutcome(id=2, ok=True, changes=("start a.source",))
     assert bench.taken == [bench.draft.config] * 2
 
@@ -123,8 +130,8 @@ def test_whatever_goes_wrong_is_the_outcome(bench: Bench, when: str, error: Exce
     assert bench.taken == []
 
 
-def test_an_outcome_that_cannot_be_written_is_told_to_whoever_asked(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "missing" / "reload.json")
+def test_an_outcome_that_cannot_be_written_is_told_to_whoever_asked(bench: Bench, tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "missing" / "reload.json", bench.manager)
     bench.reloading.begin(ask(7))
     bench.desk.turn_until_idle()
     assert bench.desk.answers == [(7, True, "start a.source")]

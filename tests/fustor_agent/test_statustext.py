@@ -10,7 +10,7 @@ from fustor_agent.statusmodel import (
     Totals,
     WorkerInfo,
 )
-from fustor_agent.statustext import format_status
+from fustor_agent.statustext import format_status, summarize
 
 AGENT = AgentInfo("1.0.0", 42, "running", "2026-01-01T00:00:00Z", 61.0, None, "http://127.0.0.1:8100")
 PIPE = PipeInfo(
@@ -74,3 +74,11 @@ def test_colours_only_add_to_the_words() -> None:
 def test_an_agent_that_starts_shows_just_that() -> None:
     agent = AgentInfo("", 42, "starting", "", 0.0)
     assert format_status(AgentStatus(agent), [], colour=False) == "the agent is starting, pid 42"
+
+
+def test_the_summary_counts_what_is_current_and_names_what_is_wrong() -> None:
+    current = msgspec.structs.replace(PIPE, id="a", current=True)
+    off = msgspec.structs.replace(PIPE, id="b", enabled=False)
+    broken = msgspec.structs.replace(PIPE, id="c", problem="Fusion does not answer")
+    status = AgentStatus(AGENT, [WORKER], [current, off, broken])
+    assert summarize(status) == '1 of 2 pipes are current; pipe "c": Fusion does not answer'

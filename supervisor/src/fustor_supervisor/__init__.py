@@ -16,6 +16,7 @@ from fustor_supervisor.errors import (
 from fustor_supervisor.exitcodes import ExitCode, leave
 from fustor_supervisor.loop import Supervisor
 from fustor_supervisor.messages import Command, Reply, Request
+from fustor_supervisor.notifier import Notifier
 from fustor_supervisor.policy import is_stuck, next_delay
 from fustor_supervisor.requests import RequestResult
 from fustor_supervisor.runtime import Runtime
@@ -38,6 +39,7 @@ __all__ = [
     "InvalidPlan",
     "LinkClosed",
     "LinkSpec",
+    "Notifier",
     "QueueFull",
     "Reply",
     "Request",

@@ -25,6 +25,7 @@ import msgspec
 from fustor_supervisor import messages
 from fustor_supervisor.crew import Babbled, Crew, Died, Happening, Readable, Said, Signalled
 from fustor_supervisor.history import History
+from fustor_supervisor.notifier import Notifier
 from fustor_supervisor.requests import OnReply, OnRequest, PendingCommands, RequestResult, call_program
 from fustor_supervisor.shutdown import choose_to_stop, sum_graces
 from fustor_supervisor.specs import LinkSpec, WorkerSpec, check_plan
@@ -65,6 +66,8 @@ class Supervisor:
         on_reload: Called on SIGHUP.
         on_reopen_logs: Called on SIGUSR1.
         in_child: Called in each new process before its main; closes what the program holds open.
+        notifier: Tells the service manager when every worker is ready or being retried for the first
+            time, when the stop begins, and that the loop turns. Whoever reloads tells that itself.
         clock: Monotonic seconds.
         rand: Returns 0.0 ≤ x < 1.0.
         wall: Seconds since the epoch, for people.
@@ -81,6 +84,7 @@ class Supervisor:
         on_reload: Callable[[], None] | None = None,
         on_reopen_logs: Callable[[], None] | None = None,
         in_child: Callable[[], None] | None = None,
+        notifier: Notifier | None = None,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
         wall: Callable[[], float] = time.time,
@@ -91,6 +95,8 @@ class Supervisor:
         self._on_reload = on_reload
         self._on_reopen_logs = on_reopen_logs
         self._in_child = in_child
+        self._notifier = notifier or Notifier({})
+        self._is_settled = False
         self._clock = clock
         self._rand = rand
         self._wall = wall
@@ -202,6 +208,7 @@ class Supervisor:
         if not self.is_stopping:
             _log.info("supervisor stopping grace_s=%g", grace_s)
             self._phase = _Phase.STOPPING
+            self._notifier.stopping()
         if now + grace_s < self._stop_at:
             self._stop_at = now + grace_s
             self._timers.set(Timer.STOP_LIMIT, self._stop_at)
@@ -251,6 +258,7 @@ class Supervisor:
         if not self.is_stopping:
             self._phase = _Phase.RUNNING
             self._staff.start(self._crew, now)
+        self._tell_alive(now)
         self._publish_changes(now)
 
     def turn(self, max_wait_s: float | None = None) -> bool:
@@ -282,6 +290,9 @@ class Supervisor:
         self._staff.forget_removed()
         if self.is_stopping:
             self._stop_next_rank(now)
+        elif not self._is_settled and self._staff.is_settled():
+            self._is_settled = True
+            self._notifier.ready()
         self._publish_changes(now)
         return not self._is_stopped
 
@@ -346,8 +357,15 @@ class Supervisor:
             self._publish(now)
         elif due is Timer.STOP_LIMIT:
             self._staff.kill_all(now)
+        elif due is Timer.WATCHDOG:
+            self._tell_alive(now)
         else:
             self._staff.take_deadline(due, now)
+
+    def _tell_alive(self, now: float) -> None:
+        if self._notifier.watchdog_every_s is not None:
+            self._notifier.alive()
+            self._timers.set(Timer.WATCHDOG, now + self._notifier.watchdog_every_s)
 
     # -- stopping -------------------------------------------------------------------------
 

@@ -74,6 +74,13 @@ class Staff:
         """Return the workers that can still end."""
         return [worker for worker in self if worker.has_process and worker.state is not WorkerState.ABANDONED]
 
+    def is_settled(self) -> bool:
+        """Tell whether nobody is on the way up: each is ready, being retried, or not wanted."""
+        return not any(
+            worker.state is WorkerState.STARTING or (worker.up and worker.state is WorkerState.STOPPED)
+            for worker in self
+        )
+
     # -- the plan ---------------------------------------------------------------------------
 
     def apply(self, workers: Sequence[WorkerSpec], links: Sequence[LinkSpec], now: float) -> None:

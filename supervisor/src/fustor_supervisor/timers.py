@@ -16,6 +16,7 @@ class Timer(enum.Enum):
     STATUS = "status"
     LINKS = "links"
     STOP_LIMIT = "stop limit"
+    WATCHDOG = "watchdog"
 
 
 class Timers(Generic[Key]):

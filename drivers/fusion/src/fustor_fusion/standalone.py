@@ -17,7 +17,7 @@ from fustor_fusion.home import Home
 from fustor_fusion.server import FusionServer
 from fustor_fusion.status import FusionStatus, ProcessInfo, WorkerInfo, decode_views
 from fustor_fusion.worker import serve
-from fustor_supervisor import Runtime, Supervisor, SupervisorStatus, WorkerSpec
+from fustor_supervisor import Notifier, Runtime, Supervisor, SupervisorStatus, WorkerSpec
 
 WORKER: Final = "fusion"
 _PRELOADED: Final = ("msgspec", "multiprocess")
@@ -85,6 +85,7 @@ def run(
         publish=publish,
         status_path=home.status,
         on_reopen_logs=logs.reopen,
+        notifier=Notifier(),
     )
     supervised.apply([WorkerSpec(name=WORKER, main=main)], [])
     log.info("Fusion starts version=%s url=%s views=%d", version, url, len(config.views))
