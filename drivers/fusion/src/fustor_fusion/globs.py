@@ -39,6 +39,8 @@ class PathPattern:
         self._first, *self._middle, self._last = runs
         self.start = _take_plain(parts)
         """The names of the directory in which everything is that can fit."""
+        self.last = parts[-1]
+        """The glob of the name."""
 
     def fits(self, names: Sequence[str]) -> bool:
         """Tell whether a path fits, by its names from the root down."""

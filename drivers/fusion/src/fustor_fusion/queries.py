@@ -1,7 +1,5 @@
 """Questions to one view; each runs on a thread of its own, against one read transaction."""
 
-import fnmatch
-import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
@@ -9,16 +7,15 @@ from typing import Any, Literal
 import apsw
 import msgspec
 
-from fustor_fusion.globs import PathPattern, names_depths
 from fustor_fusion.paths import to_text
 from fustor_fusion.rules import SUSPECT
 from fustor_fusion.schema import ROOT_ID, read_meta
 from fustor_fusion.totals import Sums, find_path, read_sums
 
-_CHUNK_BYTES = 128 * 1024
+CHUNK_BYTES = 128 * 1024
 _encode = msgspec.json.encode
-_NODE = "name, id, mode, size, mtime_ns, ctime_ns, flags"
-_NodeColumns = tuple[bytes, int | None, int, int, int, int, int]
+NODE = "name, id, mode, size, mtime_ns, ctime_ns, flags"
+NodeColumns = tuple[bytes, int | None, int, int, int, int, int]
 _HAS_CHILDREN = "(id IS NULL OR NOT flags & 2 OR EXISTS (SELECT 1 FROM nodes AS c WHERE c.parent = nodes.id))"
 
 
@@ -73,16 +70,16 @@ def find_place(db: apsw.Connection, names: Sequence[bytes]) -> tuple[int, bytes]
     return None if directory is None else (directory, names[-1])
 
 
-def find_node(db: apsw.Connection, names: Sequence[bytes]) -> _NodeColumns | None:
+def find_node(db: apsw.Connection, names: Sequence[bytes]) -> NodeColumns | None:
     """Return one node by the names that lead to it; the root for none."""
     place = find_place(db, names)
     if place is None:
         return None
-    rows: list[Any] = db.execute(f"SELECT {_NODE} FROM nodes WHERE parent=? AND name=?", place).fetchall()
+    rows: list[Any] = db.execute(f"SELECT {NODE} FROM nodes WHERE parent=? AND name=?", place).fetchall()
     return rows[0] if rows else None
 
 
-def find_page(db: apsw.Connection, node: _NodeColumns, *, after: bytes, limit: int) -> Page:
+def find_page(db: apsw.Connection, node: NodeColumns, *, after: bytes, limit: int) -> Page:
     """Choose the children behind a name, at most `limit`; `last` is None when these are all that are left."""
     rows: list[Any] = db.execute(
         f"SELECT name FROM nodes WHERE parent=? AND name>? AND {_HAS_CHILDREN} ORDER BY name LIMIT 2 OFFSET ?",
@@ -91,7 +88,7 @@ def find_page(db: apsw.Connection, node: _NodeColumns, *, after: bytes, limit: i
 
 
 def read_tree(
-    db: apsw.Connection, names: Sequence[bytes], node: _NodeColumns, *,
+    db: apsw.Connection, names: Sequence[bytes], node: NodeColumns, *,
     max_depth: int | None, only_path: bool, tail: bytes, page: Page,
 ) -> Iterator[bytes]:
     """
@@ -109,10 +106,10 @@ def read_tree(
     parts: list[bytes] = []
     size = 0
     path = b"/" + b"/".join(names)
-    stack: list[tuple[Iterator[_NodeColumns], bytes, bool]] = []
+    stack: list[tuple[Iterator[NodeColumns], bytes, bool]] = []
 
-    def opening(path: bytes, node: _NodeColumns, depth: int) -> bytes:
-        text = _encode(_describe(path, node, only_path=only_path))
+    def opening(path: bytes, node: NodeColumns, depth: int) -> bytes:
+        text = _encode(describe_node(path, node, only_path=only_path))
         if node[1] is None or (max_depth is not None and depth >= max_depth):
             return text
         children = _list_children(db, node[1], _WHOLE if stack else page)
@@ -133,7 +130,7 @@ def read_tree(
             parts.append(b",")
         parts.append(opening(above + b"/" + child[0], child, len(stack)))
         size += len(parts[-1])
-        if size > _CHUNK_BYTES:
+        if size > CHUNK_BYTES:
             # The last brace may turn out to be the outermost one, which gets the tail.
             yield b"".join(parts[:-1])
             parts, size = parts[-1:], 0
@@ -141,82 +138,20 @@ def read_tree(
     yield whole[:-1] + tail + b"}"
 
 
-def _list_children(db: apsw.Connection, id_: int, page: Page = _WHOLE) -> Iterator[_NodeColumns]:
+def _list_children(db: apsw.Connection, id_: int, page: Page = _WHOLE) -> Iterator[NodeColumns]:
     return iter(db.execute(
-        f"SELECT {_NODE} FROM nodes WHERE parent=?1 AND name>?2 AND (?3 IS NULL OR name<=?3) AND {_HAS_CHILDREN}"
+        f"SELECT {NODE} FROM nodes WHERE parent=?1 AND name>?2 AND (?3 IS NULL OR name<=?3) AND {_HAS_CHILDREN}"
         " ORDER BY name", (id_, page.after, page.last)))
 
 
-def _describe(path: bytes, node: _NodeColumns, *, only_path: bool) -> TreeNode:
+def describe_node(path: bytes, node: NodeColumns, *, only_path: bool) -> TreeNode:
+    """Describe a node as `tree` and `search` give it."""
     name, _, mode, size, mtime_ns, ctime_ns, flags = node
     text, raw = to_text(path)
     kind: ContentType = "directory" if stat.S_ISDIR(mode) else "symlink" if stat.S_ISLNK(mode) else "file"
     if only_path:
         return TreeNode(to_text(name)[0], kind, text, raw=raw)
     return TreeNode(to_text(name)[0], kind, text, size, mtime_ns / 1e9, ctime_ns / 1e9, bool(flags & SUSPECT), raw)
-
-
-def search(db: apsw.Connection, pattern: str, *, limit: int | None) -> Iterator[bytes]:
-    """
-    Give the files that match as one JSON array, in pieces.
-
-    A file matches if the glob fits its whole path or its name, case-sensitively, or if the pattern
-    occurs in the name, ignoring case. `*` crosses slashes. An empty pattern fits all.
-    A pattern with `**` between slashes must fit the whole path, see `PathPattern`.
-
-    Args:
-        db: Inside a read transaction.
-        pattern: The pattern.
-        limit: How many at most; None for all.
-    """
-    start, fits = _compile(pattern)
-    parts: list[bytes] = [b"["]
-    size = count = 0
-    for path, node in _walk_files(db, start):
-        if fits(path, node[0]):
-            parts.append(b"," if count else b"")
-            parts.append(_encode(_describe(path, node, only_path=False)))
-            count += 1
-            if count == limit:
-                break
-            size += len(parts[-1])
-            if size > _CHUNK_BYTES:
-                yield b"".join(parts)
-                parts, size = [], 0
-    parts.append(b"]")
-    yield b"".join(parts)
-
-
-def _compile(pattern: str) -> tuple[list[bytes], Callable[[bytes, bytes], object]]:
-    """Return the directory that holds all that can fit, and what tells of a path and its name whether they do."""
-    if names_depths(pattern):
-        glob = PathPattern(pattern)
-        return [name.encode() for name in glob.start], lambda path, _: glob.fits(to_text(path)[0][1:].split("/"))
-    match = re.compile(fnmatch.translate(pattern)).match
-    lowered = pattern.lower()
-
-    def fits(path: bytes, name: bytes) -> object:
-        text = to_text(name)[0]
-        return lowered in text.lower() or match(text) or match(to_text(path)[0])
-
-    return [], fits
-
-
-def _walk_files(db: apsw.Connection, start: Sequence[bytes]) -> Iterator[tuple[bytes, _NodeColumns]]:
-    """Yield what is below a directory and is none itself, with its path, depth first."""
-    top = find_directory(db, start)
-    stack = [] if top is None else [(b"".join(b"/" + name for name in start), _list_children(db, top))]
-    while stack:
-        above, children = stack[-1]
-        node = next(children, None)
-        if node is None:
-            stack.pop()
-            continue
-        path = above + b"/" + node[0]
-        if node[1] is not None:
-            stack.append((path, _list_children(db, node[1])))
-        else:
-            yield path, node
 
 
 class Suspect(msgspec.Struct, frozen=True):
@@ -261,10 +196,10 @@ def read_blind_spots(db: apsw.Connection) -> Iterator[bytes]:
     (count,), = db.execute("SELECT count(*) FROM nodes WHERE flags & 8 AND id IS NULL")
     yield b'{"additions_count":%d,"additions":[' % count
     parent: Any
-    rows = db.execute(f"SELECT parent, {_NODE} FROM nodes WHERE flags & 8 AND id IS NULL ORDER BY parent, name")
+    rows = db.execute(f"SELECT parent, {NODE} FROM nodes WHERE flags & 8 AND id IS NULL ORDER BY parent, name")
     for number, (parent, *columns) in enumerate(rows):
         node: Any = columns
-        text = _encode(_describe(get_path(parent) + b"/" + node[0], node, only_path=False))
+        text = _encode(describe_node(get_path(parent) + b"/" + node[0], node, only_path=False))
         yield b"," + text if number else text
     # What lay in a directory that is gone itself is part of that.
     gone: list[Any] = db.execute(

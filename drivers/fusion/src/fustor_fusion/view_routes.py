@@ -48,7 +48,6 @@ from fustor_fusion.queries import (
     read_suspects,
     read_tree,
     read_usage,
-    search,
 )
 from fustor_fusion.questions import (
     Ask,
@@ -61,6 +60,7 @@ from fustor_fusion.questions import (
     read_question,
 )
 from fustor_fusion.reading import TOKEN, Reading, describe_state
+from fustor_fusion.search import search
 from fustor_fusion.sessions import AgentSession
 from fustor_fusion.view import View
 
