@@ -54,7 +54,7 @@ chaos: setup-dev  ## long random runs
 	$(BIN)/python -m pytest -m chaos $(ARGS)
 
 bench: setup-dev  ## every tests/bench/bench_*.py, one table after the other
-	@set -e; for bench in tests/bench/bench_*.py; do PYTHONPATH=tests/lib $(BIN)/python "$$bench"; done
+	@set -e; for bench in tests/bench/bench_*.py; do PYTHONPATH=tests/lib:tests/peers $(BIN)/python "$$bench"; done
 
 # build/ is emptied first: setuptools would pack what a deleted module left there.
 wheels: setup  ## one wheel per distribution, in dist/
