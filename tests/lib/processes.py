@@ -23,6 +23,11 @@ def is_alive(pid: int) -> bool:
     return _stat(pid)[:1] not in ([], ["Z"], ["X"])
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether every thread of a process has been stopped by a signal."""
+    return all(_stat(f"{pid}/task/{thread}")[:1] == ["T"] for thread in os.listdir(f"/proc/{pid}/task"))
+
+
 def descendants(pid: int) -> set[int]:
     """Return the living processes below one; those whose parent is gone are not among them."""
     children: dict[int, list[int]] = {}
@@ -76,7 +81,7 @@ def _all() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def _stat(pid: int) -> list[str]:
+def _stat(pid: int | str) -> list[str]:
     """Return state, parent, group, session and so on; nothing if the process is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import belonging_to, descendants, describe, is_alive, kill_all
+from processes import belonging_to, descendants, describe, is_alive, is_stopped, kill_all
 from waiting import until
 
 WAIT_FOR_EVER = "import signal; print('ready', flush=True); signal.pause()"
@@ -82,3 +82,11 @@ def test_a_process_is_described_by_its_command(sleeper: subprocess.Popen[bytes])
     sleeper.kill()
     sleeper.wait()
     assert describe(sleeper.pid) == f"{sleeper.pid} (gone)"
+
+
+def test_a_process_is_stopped_until_it_goes_on(sleeper: subprocess.Popen[bytes]) -> None:
+    assert not is_stopped(sleeper.pid)
+    sleeper.send_signal(signal.SIGSTOP)
+    until(lambda: is_stopped(sleeper.pid), within_s=10, what="the stop")
+    sleeper.send_signal(signal.SIGCONT)
+    until(lambda: not is_stopped(sleeper.pid), within_s=10, what="its going on")
