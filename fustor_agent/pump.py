@@ -24,6 +24,7 @@ from fustor_core.drivers import (
     Barrier,
     Command,
     Item,
+    Look,
     Role,
     Scan,
     SourceDriver,
@@ -301,6 +302,9 @@ class SourceWorker:
                 self._walks[MessageSource.ON_DEMAND].append(scan)
             case Verify(paths=paths):
                 self._walks[MessageSource.SENTINEL].append(self._driver.perform_sentinel_check(paths))
+            case Look(paths=paths):
+                for path in paths:
+                    self._driver.rescan(path, recursive=False)
             case StartSnapshot():
                 if self._session is not None and self._session.role is Role.LEADER:
                     self._start_snapshot()

@@ -27,6 +27,7 @@ from fustor_core.drivers import (
     AuditCoverage,
     Barrier,
     Command,
+    Look,
     Role,
     Scan,
     SourceStatus,
@@ -634,6 +635,17 @@ def test_a_sentinel_check_goes_on_its_own_lane(pump: Pump) -> None:
         yield
         assert [batch.lane for batch in end.hear_batches()] == [MessageSource.SENTINEL]
         assert ("check", (b"/hot", b"/\xff")) in pump.driver.told
+
+    pump.play(steps())
+
+
+def test_names_that_the_receiver_wants_to_have_looked_at_come_as_changes(pump: Pump) -> None:
+    def steps() -> Steps:
+        end = pump.lead()
+        yield
+        pump.command(end, Look((b"/a", b"/b/\xff")))
+        yield
+        assert pump.driver.told[-2:] == [("rescan", b"/a", False), ("rescan", b"/b/\xff", False)]
 
     pump.play(steps())
 

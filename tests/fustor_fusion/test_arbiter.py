@@ -7,67 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fustor_event_model import (
-    AuditEnd,
-    DeleteEvent,
-    FsItem,
-    FsPath,
-    FsRow,
-    Listed,
-    MessageSource,
-    SnapshotEnd,
-    UpdateEvent,
-)
-from fustor_fusion.arbiter import Applied, Arbiter
+from arbitration import DIR, FILE, RT, SNAP, View, folder, gone, listed, row, up
+from fustor_event_model import FsItem, FsRow, MessageSource, SnapshotEnd
 from fustor_fusion.removal import purge
-from fustor_fusion.schema import open_database
 from fustor_fusion.totals import read_sums
-from fustor_fusion.tree import Tree
-from recount import check_counts
-from viewcopy import Copy, read_export
-
-RT, SNAP = MessageSource.REALTIME, MessageSource.SNAPSHOT
-DIR, FILE = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644
-
-
-class View:
-    """A database with an arbiter, without threads."""
-
-    def __init__(self, folder: Path) -> None:
-        self.db, _ = open_database(folder / "view.db")
-        self.tree = Tree(self.db)
-        self.arbiter = Arbiter(self.tree)
-        self.copy = Copy(self.db)
-
-    def apply(self, *items: FsItem, owner: int = 1, ordered: bool = True, careful: bool = False) -> Applied:
-        self.db.execute("BEGIN")
-        applied = self.arbiter.apply(items, owner=owner, ordered=ordered, careful=careful)
-        self.tree.save()
-        self.db.execute("COMMIT")
-        self.copy.follow(self.db, limit=3)
-        return applied
-
-    def dump(self, *columns: str) -> dict[bytes, object]:
-        """Return all paths but the root and placeholders, with some columns."""
-        found: dict[bytes, object] = {}
-        chosen = ", ".join(columns or ("inode",))
-
-        def walk(parent: int, above: bytes) -> None:
-            for name, id_, flags, *values in self.db.execute(
-                f"SELECT name, id, flags, {chosen} FROM nodes WHERE parent=? ORDER BY name", (parent,)
-            ).fetchall():
-                if not flags & 2:
-                    found[above + name] = values[0] if len(values) == 1 else tuple(values)
-                if id_ is not None:
-                    walk(id_, above + name + b"/")
-
-        walk(1, b"/")
-        return found
-
-    def check(self) -> None:
-        """Compare the counts with the nodes, and a copy that followed the changes with the view."""
-        check_counts(self.db)
-        assert self.copy.rows == read_export(self.db)
 
 
 @pytest.fixture
@@ -76,29 +19,6 @@ def view(tmp_path):
     yield view
     view.check()
     view.db.close()
-
-
-def row(name: bytes, inode: int = 1, *, mode: int = FILE, size: int = 5, nlink: int = 1, atomic: bool = True,
-        mtime_ns: int = 10) -> FsRow:
-    return FsRow(name, size, mtime_ns, 0, mode, 0, 0, 1, inode, nlink, None, atomic)
-
-
-def folder(name: bytes, inode: int = 1) -> FsRow:
-    return row(name, inode, mode=DIR)
-
-
-def up(index: int, prefix: bytes, *rows: FsRow, source: MessageSource = RT) -> FsItem:
-    return UpdateEvent(index=index, message_source=source, event_schema="fs", table="files", rows=list(rows),
-                       prefix=prefix)
-
-
-def gone(index: int, *paths: bytes, source: MessageSource = RT) -> FsItem:
-    return DeleteEvent(index=index, message_source=source, event_schema="fs", table="files",
-                       rows=[FsPath(path) for path in paths])
-
-
-def listed(index: int, path: bytes, source: MessageSource = SNAP) -> FsItem:
-    return Listed(index=index, message_source=source, path=path)
 
 
 def test_rows_come_back_as_they_were_sent(view):
@@ -296,55 +216,6 @@ def test_a_file_being_written_is_suspect_until_closed(view):
     assert view.dump("flags & 1") == {b"/a": 0}
 
 
-def test_a_realtime_row_speaks_for_all_names_of_its_inode(view):
-    view.apply(up(5, b"/", row(b"a", 7, nlink=2), row(b"b", 7, nlink=2), row(b"c", 8)))
-    view.apply(up(6, b"/", row(b"a", 7, nlink=2, size=50, mtime_ns=60)))
-    assert view.dump("size", "mtime_ns") == {b"/a": (50, 60), b"/b": (50, 60), b"/c": (5, 10)}
-
-
-def test_a_new_name_of_an_inode_raises_the_link_count_of_its_old_one(view):
-    view.apply(up(5, b"/", row(b"a", 7)))
-    view.apply(up(6, b"/", row(b"b", 7, nlink=2)))
-    assert view.dump("nlink") == {b"/a": 2, b"/b": 2}
-
-
-def test_the_name_that_was_seen_last_speaks_for_its_inode_whatever_arrives_last(view):
-    view.apply(up(6, b"/y/", row(b"b", 7, nlink=2, size=99)), up(5, b"/x/", row(b"a", 7, nlink=2)))
-    assert view.dump("size") == {b"/x/a": 99, b"/y/b": 99}
-
-
-@pytest.mark.parametrize("links", [1, 2])
-@pytest.mark.parametrize("end", [
-    SnapshotEnd(index=7, message_source=SNAP, complete=True),
-    AuditEnd(index=7, message_source=MessageSource.AUDIT, complete=True)])
-def test_a_change_between_the_listings_of_two_names_is_spread_at_the_end_of_the_scan(view, links, end):
-    view.apply(up(5, b"/x/", row(b"a", 7, nlink=links), row(b"other", 8), source=SNAP))
-    view.apply(up(6, b"/y/", row(b"b", 7, nlink=2, size=99), source=SNAP))
-    view.apply(end)
-    assert view.dump("size", "nlink") == {b"/x/a": (99, 2), b"/x/other": (5, 1), b"/y/b": (99, 2)}
-
-
-def test_an_inode_that_is_used_again_is_searched_again(view):
-    view.apply(up(5, b"/", row(b"a", 7)))
-    view.apply(up(6, b"/", row(b"b", 7, nlink=2)))
-    view.apply(gone(7, b"/a", b"/b"))
-    view.apply(up(8, b"/", row(b"c", 7)))
-    view.apply(up(9, b"/", row(b"d", 7, nlink=2)))
-    view.apply(up(10, b"/", row(b"d", 7, nlink=2, size=99)))
-    assert view.dump("size", "nlink") == {b"/c": (99, 2), b"/d": (99, 2)}
-
-
-def test_a_search_for_names_is_made_again_after_a_rollback(view):
-    view.apply(up(5, b"/", row(b"a", 7)))
-    view.db.execute("BEGIN")
-    view.arbiter.apply([up(6, b"/", row(b"b", 7, nlink=2))], owner=1)
-    view.db.execute("ROLLBACK")
-    view.tree.forget()
-    view.arbiter.forget()
-    view.apply(up(6, b"/", row(b"b", 7, nlink=2, size=7)))
-    assert view.dump("size", "nlink") == {b"/a": (7, 2), b"/b": (7, 2)}
-
-
 def test_without_an_index_a_deletion_and_a_new_row_in_order_leave_the_row(view):
     view.apply(up(1, b"", row(b"/a")), gone(2, b"/a"), up(3, b"", row(b"/a", 5)), ordered=False)
     assert view.dump() == {b"/a": 5}
@@ -367,12 +238,6 @@ def test_sizes_may_add_up_to_more_than_63_bits_and_come_down_again(view):
     assert read_sums(view.db, 1).bytes == 10
     view.apply(up(8, b"/d/s/", *[row(b"h%d" % n, n, size=huge) for n in range(3)]), gone(9, b"/d/s"))
     assert read_sums(view.db, 1).bytes == 10
-
-
-def test_every_name_of_a_hard_link_counts(view):
-    view.apply(up(5, b"/d/", row(b"a", 7, nlink=2)), up(5, b"/e/", row(b"b", 7, nlink=2)))
-    view.apply(up(6, b"/d/", row(b"a", 7, nlink=2, size=50)))
-    assert (read_sums(view.db, 1).files, read_sums(view.db, 1).bytes) == (2, 100)
 
 
 # -- random interleavings against a model ---------------------------------------------------

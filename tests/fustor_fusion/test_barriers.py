@@ -38,3 +38,29 @@ def test_an_ended_round_leaves_nothing_to_ask():
     barriers = Barriers()
     barriers.end(barriers.begin([("s", "a")]))
     assert barriers.take_due("s", now_s=0.0) == []
+
+
+def test_a_session_with_more_to_look_at_is_asked_again_at_once_and_its_earlier_answer_counts_no_more():
+    barriers = Barriers()
+    round_ = barriers.begin([("s", "a"), ("other", "b")])
+    (early,) = barriers.take_due("s", now_s=0.0)
+    (others,) = barriers.take_due("other", now_s=0.0)
+    barriers.ask_again("s")
+    assert not barriers.answer("s", early, None)
+    (late,) = barriers.take_due("s", now_s=0.0)
+    assert barriers.answer("other", others, None)
+    assert not round_.is_answered()
+    assert barriers.answer("s", late, None)
+    assert round_.is_answered()
+    barriers.end(round_)
+    assert not barriers.answer("s", late, None)
+
+
+def test_an_answer_that_was_taken_before_is_not_asked_for_again():
+    barriers = Barriers()
+    round_ = barriers.begin([("s", "a")])
+    (token,) = barriers.take_due("s", now_s=0.0)
+    barriers.answer("s", token, None)
+    barriers.ask_again("s")
+    assert barriers.take_due("s", now_s=0.0) == []
+    assert round_.is_answered()

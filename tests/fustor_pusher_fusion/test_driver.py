@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from fake_fusion import KEY, SESSION, FakeFusion
 
-from fustor_core.drivers import Role, Scan, StartAudit, StartSnapshot, Sync, Verify
+from fustor_core.drivers import Look, Role, Scan, StartAudit, StartSnapshot, Sync, Verify
 from fustor_core.errors import ConfigError, FustorError, SessionLost, Unavailable, Uncertain
 from fustor_core.testing import pusher_contract
 from fustor_core.testing.pushers import make_batch, make_row
@@ -185,6 +185,7 @@ def test_commands_are_parsed_and_unknown_ones_skipped(
         {"type": "audit", "kind": "full"},
         {"type": "verify", "paths": ["L2NhZuk", "*", 7, "", "Ly4uL2E"]},
         {"type": "verify", "paths": "L2E"},
+        {"type": "look", "paths": ["L2NhZuk", "*", "Ly4uL2E"]},
         {"type": "upgrade", "version": "9"},
         {"type": "scan", "path": ""},
         {"type": "scan", "raw": "*"},
@@ -199,6 +200,7 @@ def test_commands_are_parsed_and_unknown_ones_skipped(
         StartSnapshot(),
         StartAudit("full"),
         Verify((b"/caf\xe9", b"/a")),
+        Look((b"/caf\xe9", b"/a")),
     )
     assert ours.sent("/commands")[0].path.endswith("commands?wait=5")
     assert sum("command skipped" in message for message in caplog.messages) == 7

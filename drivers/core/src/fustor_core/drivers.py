@@ -75,7 +75,13 @@ class Verify(msgspec.Struct, frozen=True, tag="verify"):
     paths: tuple[bytes, ...]
 
 
-Command: TypeAlias = Scan | Sync | StartSnapshot | StartAudit | Verify
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """Command from Fusion: look at names again; what is found comes as changes, before any later `Sync` is answered."""
+
+    paths: tuple[bytes, ...]
+
+
+Command: TypeAlias = Scan | Sync | StartSnapshot | StartAudit | Verify | Look
 
 
 class Session(msgspec.Struct, frozen=True):

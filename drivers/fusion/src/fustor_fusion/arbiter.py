@@ -51,6 +51,7 @@ class Applied(msgspec.Struct):
         audit_complete: A complete `AuditEnd` was among them.
         jobs: Identifiers of finished on-demand scans.
         realtime_index: The highest index of a change that was seen as it happened; 0 without.
+        look_at: Names that the agent must look at, since another name of the same file is gone.
     """
 
     rows: int = 0
@@ -59,6 +60,7 @@ class Applied(msgspec.Struct):
     audit_complete: bool = False
     jobs: list[str] = []
     realtime_index: int = 0
+    look_at: list[bytes] = []
 
 
 class Arbiter:
@@ -124,6 +126,7 @@ class Arbiter:
         self._links.spread()
         if applied.snapshot_complete or applied.audit_complete:
             self._links.spread_all()
+        applied.look_at = self._links.find_left()
         return applied
 
     def find_file(self, way: Sequence[bytes]) -> Stored | None:
@@ -250,6 +253,8 @@ class Arbiter:
         if verdict is Verdict.UPDATE:
             flags = self._make_flags(directory, name, stored, row, seen)
             self.tree.put_later(directory, name, row, stored, seen, flags)
+            if stored.nlink > 1 and stored.id is None and (row.inode, row.device) != (stored.inode, stored.device):
+                self.tree.note_unlinked(stored.inode, stored.device, seen.idx)
         elif verdict is Verdict.CONFIRM:
             self.tree.confirm(directory, stored, seen)
         elif verdict is Verdict.NEW_IDENTITY:

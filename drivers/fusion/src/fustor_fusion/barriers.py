@@ -8,6 +8,7 @@ RESEND_S = 2.0
 
 
 class _Question(msgspec.Struct):
+    token: str
     session_id: str
     agent_id: str
     asked_s: float | None = None
@@ -20,25 +21,25 @@ class SyncRound(msgspec.Struct):
     One request's questions to the agents of a view.
 
     Args:
-        questions: By token.
+        questions: One for each session that is asked.
     """
 
-    questions: dict[str, _Question]
+    questions: list[_Question]
 
     def is_answered(self) -> bool:
         """Tell whether every agent has answered."""
-        return all(question.answered for question in self.questions.values())
+        return all(question.answered for question in self.questions)
 
     def get_error(self) -> str | None:
         """Return why an agent cannot fulfil it, if one has said so."""
-        for question in self.questions.values():
+        for question in self.questions:
             if question.error is not None:
                 return f"agent {question.agent_id}: {question.error}"
         return None
 
     def get_missing(self) -> list[str]:
         """Return the agents that have not answered."""
-        return [question.agent_id for question in self.questions.values() if not question.answered]
+        return [question.agent_id for question in self.questions if not question.answered]
 
 
 class Barriers:
@@ -49,14 +50,14 @@ class Barriers:
 
     def begin(self, sessions: list[tuple[str, str]]) -> SyncRound:
         """Begin a round of questions to these (session, agent); `end` it in any case."""
-        questions = {secrets.token_hex(8): _Question(session_id, agent_id) for session_id, agent_id in sessions}
-        self._questions.update(questions)
+        questions = [_Question(secrets.token_hex(8), session_id, agent_id) for session_id, agent_id in sessions]
+        self._questions.update((question.token, question) for question in questions)
         return SyncRound(questions)
 
     def end(self, round_: SyncRound) -> None:
         """Forget a round."""
-        for token in round_.questions:
-            self._questions.pop(token, None)
+        for question in round_.questions:
+            self._questions.pop(question.token, None)
 
     def answer(self, session_id: str, token: str, error: str | None) -> bool:
         """Note an answer; a token that is unknown, or not this session's, changes nothing."""
@@ -66,6 +67,14 @@ class Barriers:
         question.answered = True
         question.error = error
         return True
+
+    def ask_again(self, session_id: str) -> None:
+        """Ask a session anew, since it has more to look at: an answer that is on its way promises too little."""
+        for token, question in list(self._questions.items()):
+            if question.session_id == session_id and not question.answered:
+                del self._questions[token]
+                question.token, question.asked_s = secrets.token_hex(8), None
+                self._questions[question.token] = question
 
     def fail_session(self, session_id: str) -> None:
         """Note that a session ended before it answered."""

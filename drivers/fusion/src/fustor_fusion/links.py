@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from fustor_event_model import FsRow
+from fustor_fusion.schema import ROOT_ID
+from fustor_fusion.totals import find_path
 from fustor_fusion.tree import Tree
 
 _MAX_SEARCHED = 10_000
@@ -36,6 +38,9 @@ class HardLinks:
     inode has, the missing name may be stored from the time when it was the only one: then all
     nodes are searched, after realtime rows once per identity and link count, until the inode is
     seen with a single name again.
+
+    That a name is gone causes no event at the others, nor does what was written through it just
+    before: one of them must be looked at.
     """
 
     def __init__(self, tree: Tree) -> None:
@@ -71,6 +76,18 @@ class HardLinks:
                 self._searched[identity] = names[0][-1]
                 missing.append(identity)
         self._search(missing)
+
+    def find_left(self) -> list[bytes]:
+        """Return, for each file of which a name is gone, the path of another one, if none was seen since."""
+        tree = self._tree
+        unlinked, tree.unlinked = tree.unlinked, {}
+        above: dict[int, bytes] = {0: b"", ROOT_ID: b""}
+        left: list[bytes] = []
+        for identity, limit in unlinked.items():
+            for parent, name, idx, *_ in tree.execute(f"{_OF_INODE} ORDER BY idx DESC LIMIT 1", identity).fetchall():
+                if idx <= limit:
+                    left.append(find_path(parent, above, tree.totals.get_place) + b"/" + name)
+        return left
 
     def spread_all(self) -> None:
         """Let every inode's names be equal; looks at every node if some inode has names that are not known."""

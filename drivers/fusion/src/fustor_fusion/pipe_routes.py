@@ -237,6 +237,8 @@ class PipeRoutes:
             priority=peek_priority(body))
         if applied.realtime_index:
             view.lag_s = max(0.0, time.time() - applied.realtime_index / 1e9)
+        if applied.look_at:
+            view.ask_to_look(session.id, applied.look_at)
         self._note(view, session, applied.jobs, snapshot=applied.snapshot_complete, audit=applied.audit_complete)
         refused = [RefusedAnswer(base64.b64encode(row.path).decode("ascii"), row.reason) for row in applied.refused]
         return PushAnswer(applied.rows, refused)

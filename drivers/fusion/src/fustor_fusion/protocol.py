@@ -113,7 +113,13 @@ class VerifyCommand(msgspec.Struct, frozen=True, tag="verify"):
     paths: list[str]
 
 
-Command = ScanCommand | SyncCommand | SnapshotCommand | AuditCommand | VerifyCommand
+class LookCommand(msgspec.Struct, frozen=True, tag="look"):
+    """Look at names again and push what is there as changes; their paths' bytes in base64url."""
+
+    paths: list[str]
+
+
+Command = ScanCommand | SyncCommand | SnapshotCommand | AuditCommand | VerifyCommand | LookCommand
 
 
 class CommandList(msgspec.Struct, frozen=True):

@@ -53,9 +53,14 @@ def _clear_directory(tree: Tree, current: int, limit: int, survivors: set[int]) 
             _keep_directory(tree, current, name, idx, limit, flags)
         else:
             _drop_directory_row(tree, current, name, id_, flags)
-    (count, high, low), = tree.execute(
-        f"SELECT count(*), ifnull(sum(size >> 32), 0), ifnull(sum(size & {LOW}), 0)"
+    (count, high, low, links), = tree.execute(
+        f"SELECT count(*), ifnull(sum(size >> 32), 0), ifnull(sum(size & {LOW}), 0), ifnull(max(nlink), 0)"
         " FROM nodes WHERE parent=? AND id IS NULL AND idx<=?", (current, limit))
+    if links > 1:
+        for inode, device in tree.execute(
+            "SELECT inode, device FROM nodes WHERE parent=? AND id IS NULL AND idx<=? AND nlink>1", (current, limit)
+        ).fetchall():
+            tree.note_unlinked(inode, device, limit)
     if count:
         tree.execute("DELETE FROM nodes WHERE parent=? AND id IS NULL AND idx<=?", (current, limit))
         tree.totals.add(current, files=-count, size=-((high << 32) + low))
@@ -99,7 +104,10 @@ def remove_node(
         False when it stays as a placeholder, because something below it was seen later.
     """
     if id_ is None:
-        tree.execute("DELETE FROM nodes WHERE parent=? AND name=?", (parent, name))
+        (inode, device, links), = tree.execute(
+            "DELETE FROM nodes WHERE parent=? AND name=? RETURNING inode, device, nlink", (parent, name)).fetchall()
+        if links > 1:
+            tree.note_unlinked(inode, device, limit)
         tree.totals.add(parent, files=-1, size=-size)
         tree.changes.remove(parent, name)
         return True

@@ -13,6 +13,7 @@ from fustor_fusion.schema import ROOT_ID, read_meta
 from fustor_fusion.totals import Totals
 
 _MAX_CACHED = 20_000
+_MAX_UNLINKED = 10_000
 _NEVER = 1 << 63
 _ROW_COLUMNS = 11  # the leading fields of FsRow, `path` to `target`, are columns in this order
 _COLUMNS = (
@@ -84,6 +85,8 @@ class Tree:
         self.totals = Totals(connection)
         self.changes = Changes(connection, self.totals)
         self.removals = 0
+        self.unlinked: dict[tuple[int, int], int] = {}
+        """Of files with several names (inode, device): up to which index one of the names was seen to be gone."""
         self._cache: dict[tuple[int, bytes], Directory] = {}
         self._new: list[tuple[Directory, Seen, Sequence[FsRow]]] = []
         self._puts: list[tuple[object, ...]] = []
@@ -95,6 +98,7 @@ class Tree:
         self._cache.clear()
         self._new.clear()
         self._puts.clear()
+        self.unlinked.clear()
         self.totals.forget()
         self.changes.forget()
         self.removals += 1
@@ -244,6 +248,11 @@ class Tree:
             directory.floor = floor
             self.execute("UPDATE nodes SET floor=? WHERE parent=? AND name=?",
                          (floor, directory.parent, directory.name))
+
+    def note_unlinked(self, inode: int, device: int, limit: int) -> None:
+        """Note that a name of a file with several names is gone; so many files at once are left to audits."""
+        if len(self.unlinked) < _MAX_UNLINKED:
+            self.unlinked[inode, device] = max(limit, self.unlinked.get((inode, device), limit))
 
     def uncache(self, parent: int, name: bytes) -> None:
         """Forget a directory that was changed or removed behind the cache."""

@@ -16,7 +16,7 @@ from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.jobs import Job, Jobs
 from fustor_fusion.paths import encode_raw, to_text
 from fustor_fusion.positions import read_newest
-from fustor_fusion.protocol import Command, ScanCommand, SyncCommand, VerifyCommand
+from fustor_fusion.protocol import Command, LookCommand, ScanCommand, SyncCommand, VerifyCommand
 from fustor_fusion.public import OpenAudit
 from fustor_fusion.queries import find_suspects
 from fustor_fusion.readers import Readers
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _SESSION_PRIORITY = 0
 _MAX_QUEUED_COMMANDS = 1_000
-_MAX_VERIFIED = 1_000
+_MAX_LOOKED_AT = 1_000
 
 T = TypeVar("T")
 
@@ -173,10 +173,10 @@ class View:
         self.notify()
 
     def take_commands(self, session_id: str) -> list[Command]:
-        """Return what a polling session is to be told now."""
+        """Return what a polling session is to be told now; syncs last, so that what is to be looked at goes first."""
         self._polling.add(session_id)
         due = self.barriers.take_due(session_id, now_s=self.clock())
-        return [*(SyncCommand(token) for token in due), *self._commands.pop(session_id, [])]
+        return [*self._commands.pop(session_id, []), *(SyncCommand(token) for token in due)]
 
     def take_scans(self, session_id: str) -> list[ScanCommand]:
         """Return the scans for a session's heartbeat; those that poll get them there, never twice."""
@@ -211,6 +211,13 @@ class View:
             self.queue_command(session.id, command)
         return job
 
+    def ask_to_look(self, session_id: str, paths: list[bytes]) -> None:
+        """Ask a session to look at names again; syncs wait for what it finds."""
+        for start in range(0, len(paths), _MAX_LOOKED_AT):
+            part = paths[start : start + _MAX_LOOKED_AT]
+            self.queue_command(session_id, LookCommand([encode_raw(path) for path in part]))
+        self.barriers.ask_again(session_id)
+
     async def ask_for_looks(self) -> None:
         """Ask the leader, if it is an agent of ours, to look at files that may still be written."""
         leader = self.sessions.get_leader()
@@ -228,7 +235,7 @@ class View:
 
         def find() -> list[bytes]:
             with self.readers.lease() as db:
-                return find_suspects(db, limit=_MAX_VERIFIED)
+                return find_suspects(db, limit=_MAX_LOOKED_AT)
 
         return await asyncio.to_thread(find)
 

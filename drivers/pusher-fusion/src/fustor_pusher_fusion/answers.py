@@ -12,6 +12,7 @@ import msgspec
 from fustor_core.drivers import (
     Command,
     Heartbeat,
+    Look,
     RefusedRow,
     Role,
     Scan,
@@ -29,8 +30,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S = 3.0
-MAX_VERIFIED = 1_000
 """What a session lasts if the answer does not say (fusion protocol, 1.3)."""
+MAX_LOOKED_AT = 1_000
 
 
 class _Extension(msgspec.Struct, frozen=True):
@@ -221,9 +222,10 @@ def _command(raw: dict[str, Any]) -> Command | None:
         return StartSnapshot()
     if kind == "audit" and raw.get("kind", "incremental") in ("incremental", "full"):
         return StartAudit(raw.get("kind", "incremental"))
-    if kind == "verify" and isinstance(raw.get("paths"), list):
-        paths = [_scan_path({"raw": path}) for path in raw["paths"][:MAX_VERIFIED]]
-        return Verify(tuple(below_root(path) for path in paths if path is not None))
+    if kind in ("verify", "look") and isinstance(raw.get("paths"), list):
+        paths = [_scan_path({"raw": path}) for path in raw["paths"][:MAX_LOOKED_AT]]
+        safe = tuple(below_root(path) for path in paths if path is not None)
+        return Verify(safe) if kind == "verify" else Look(safe)
     if kind == "scan":
         path = _scan_path(raw)
         if path is not None:
