@@ -26,6 +26,8 @@ PUSHER_SUFFIX: Final = ".pusher"
 _SOURCE_RANK, _PUSHER_RANK, _FUSION_RANK, _CONSOLE_RANK = range(4)
 # A push waits up to the driver's read time-out for an answer before it is retried.
 _PUSHER_LIMITS: Final = StuckLimits(owed_s=75.0)
+# A walk shows that it moves after every thousand names, of which each may take as long as a slow mount needs.
+_SOURCE_LIMITS: Final = StuckLimits(phases={"snapshot": 14.0, "audit": 14.0})
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -99,6 +101,7 @@ def _plan_source(config: Config, pipe: PipeConfig, paths: Paths, identity: Ident
         name=pipe.id + SOURCE_SUFFIX,
         main=main,
         fingerprint=_fingerprint(settings),
+        limits=_SOURCE_LIMITS,
         stop_rank=_SOURCE_RANK,
     )
 

@@ -85,7 +85,7 @@ class SourceWorker:
         self._walks: dict[MessageSource, deque[Iterator[Item | None]]] = {each: deque() for each in _WALKS}
         self._snapshots = Snapshots()
         self._realtime_was_busy = False
-        self._turns = 0
+        self._steps = 0
         self._sent = 0
         self._acknowledged = 0
         self._reported_at = float("-inf")
@@ -135,8 +135,7 @@ class SourceWorker:
 
     def _turn(self) -> bool:
         """Do one round; returns whether anything moved."""
-        self._turns += 1
-        self._report(busy=True)
+        self._move()
         moved = False
         while (entry := self._link.take()) is not None:
             self._take(entry)
@@ -149,6 +148,11 @@ class SourceWorker:
         moved = self._realtime_was_busy or moved
         # A walk that a stop cuts off begins anew with the next start: going on would only delay the stop.
         return moved if self._runtime.stop_requested.is_set() else self._pump_walks() or moved
+
+    def _move(self) -> None:
+        """Show that the worker moves: also within a batch, which takes long where each name takes long to look at."""
+        self._steps += 1
+        self._report(busy=True)
 
     def _pump_walks(self) -> bool:
         moved = False
@@ -178,6 +182,7 @@ class SourceWorker:
             if item is None:
                 break
             moved = True
+            self._move()
             if isinstance(item, Barrier):
                 self._send_batch(lane, batch, rows)
                 batch, rows = [], 0
@@ -200,6 +205,7 @@ class SourceWorker:
         for item in items:
             if item is None:
                 break
+            self._move()
             batch.append(item)
             rows += _count_rows(item)
             if rows >= max_rows:
@@ -393,7 +399,7 @@ class SourceWorker:
             details=dict(status.details),
         )
         counters = {
-            "turns": self._turns,
+            "steps": self._steps,
             "captured": status.captured,
             "overflows": status.overflows,
             "sent": self._sent,

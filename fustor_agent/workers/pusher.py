@@ -39,6 +39,7 @@ _BEATS_PER_TIMEOUT: Final = 3
 _PUSH_BACKOFF: Final = Backoff(first_s=0.05, cap_s=5.0)
 _SESSION_BACKOFF: Final = Backoff(first_s=0.25, cap_s=10.0)
 _MANY_FAILURES: Final = 64
+_SILENCE_S: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
@@ -131,14 +132,13 @@ class PusherWorker:
         self._channel: Channel | None = None
         self._epoch = 0
         self._session: Session | None = None
-        self._is_pushing = False
+        self._pushing_since: float | None = None
         self._is_over = False
         self._error: str | None = None
         self._pushed = 0
         self._acknowledged = 0
         self._lost = 0
         self._attempts = 0
-        self._beats = 0
         self._reported: tuple[dict[str, int], str | None] | None = None
 
     # -- links ------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ class PusherWorker:
     def _finish(self) -> None:
         deadline = self._now() + self._runtime.grace_s / 2
         with self._changed:
-            while (self._queue or self._is_pushing) and self._session is not None and self._now() < deadline:
+            while self._owes() and self._session is not None and self._now() < deadline:
                 self._changed.wait(max(0.0, deadline - self._now()))
             session, self._session = self._session, None
         if session is not None:
@@ -303,7 +303,7 @@ class PusherWorker:
                 self._wait_after(str(err), failures, _PUSH_BACKOFF)
             finally:
                 with self._changed:
-                    self._is_pushing = False
+                    self._pushing_since = None
                     self._changed.notify_all()
 
     def _next_entry(self) -> tuple[Entry, Session] | None:
@@ -318,7 +318,7 @@ class PusherWorker:
                     continue
                 entry = self._queue.popleft()
                 if entry.belongs_to(session):
-                    self._is_pushing = True
+                    self._pushing_since = self._now()
                     self._attempts += 1
                     return entry, session
                 # Sent before the source heard of this session; a snapshot's end, say, would be a lie here.
@@ -373,7 +373,6 @@ class PusherWorker:
 
     def _take_beat(self, session: Session, role: Role) -> None:
         with self._changed:
-            self._beats += 1
             if self._session is None or self._session.id != session.id:
                 return
             if not self._queue:
@@ -449,7 +448,18 @@ class PusherWorker:
         self._sleep(delay_s)
 
     def _is_report_due(self) -> bool:
-        return bool(self._queue) or self._is_pushing or self._reported != (self._make_counters(), self._error)
+        return self._owes() or self._reported != (self._make_counters(), self._error)
+
+    def _owes(self) -> bool:
+        return bool(self._queue) or self._pushing_since is not None
+
+    def _describe_silence(self) -> str | None:
+        """Say that a push waits for long; whether the driver or the receiver is to blame cannot be known yet."""
+        waited_s = 0.0 if self._pushing_since is None else self._now() - self._pushing_since
+        if waited_s < _SILENCE_S:
+            return None
+        # in steps, so that the status does not change all the time
+        return f"a push has been waiting for its answer for {waited_s // _SILENCE_S * _SILENCE_S:.0f} s"
 
     def _make_counters(self) -> dict[str, int]:
         return {
@@ -457,7 +467,6 @@ class PusherWorker:
             "acknowledged": self._acknowledged,
             "lost": self._lost,
             "attempts": self._attempts,
-            "beats": self._beats,
         }
 
     def _report(self) -> None:
@@ -469,11 +478,11 @@ class PusherWorker:
                 pushed=self._pushed,
                 acknowledged=self._acknowledged,
                 lost=self._lost,
-                error=self._error,
+                error=self._error or self._describe_silence(),
             )
             counters = self._make_counters()
             self._reported = (counters, self._error)
-            owed = bool(self._queue) and session is not None
+            owed = self._owes() and session is not None
         phase = report.role or "connecting"
         self._runtime.report(counters, phase=phase, detail=msgspec.msgpack.encode(report), owed=owed)
 

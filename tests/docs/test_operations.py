@@ -118,7 +118,9 @@ def test_delays_and_times_are_those_of_the_code() -> None:
     delays = f"at once, then after {restart.base_s:g} s, doubling up to {restart.cap_s:g} s"
     assert f"{delays}, each ± {restart.jitter * 100:g} %." in TEXT
     assert f"After {restart.healthy_after_s:g} s of being ready" in TEXT
-    assert f"for {stuck.owed_s:g} s (a pusher: 75 s), or {stuck.start_s:g} s while it starts" in TEXT
+    assert f"for {stuck.owed_s:g} s (a source in a snapshot or an audit: 14 s; a pusher: 75 s)" in TEXT
+    assert f"did not answer the supervisor for {stuck.answer_s:g} s after a ping" in TEXT
+    assert f"not become ready within {stuck.start_s:g} s; it is pinged every {stuck.ping_s:g} s" in TEXT
 
 
 def test_the_advice_quotes_messages_that_exist(table) -> None:
@@ -136,9 +138,10 @@ def test_the_advice_quotes_messages_that_exist(table) -> None:
     assert [quote for quote in quotes if quote not in code] == []
 
 
-def test_pushers_have_the_limit_that_is_told() -> None:
-    from fustor_agent.plan import _PUSHER_LIMITS
+def test_sources_and_pushers_have_the_limits_that_are_told() -> None:
+    from fustor_agent.plan import _PUSHER_LIMITS, _SOURCE_LIMITS
 
+    assert _SOURCE_LIMITS.phases == dict.fromkeys(("snapshot", "audit"), 14.0)
     assert f"a pusher: {_PUSHER_LIMITS.owed_s:g} s" in TEXT
     assert pusher._BEATS_PER_TIMEOUT == 3
     assert "called three times per" in (ROOT / "docs/driver_design.md").read_text()

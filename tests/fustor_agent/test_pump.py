@@ -981,6 +981,28 @@ def test_a_stop_without_a_link_or_session_is_immediate(pump: Pump) -> None:
     pump.play(steps())
 
 
+def test_a_batch_that_takes_long_is_seen_to_move() -> None:
+    pump = Pump()
+    clock = [0.0]
+    pump.worker = SourceWorker(pump.runtime, pump.driver, Audits(), now=lambda: clock[0])  # type: ignore[arg-type]
+
+    def look_slowly() -> Iterator[object]:
+        for number in range(10):
+            clock[0] += 1.0
+            yield make_gone(b"%d" % number, lane=MessageSource.SNAPSHOT)
+
+    def steps() -> Steps:
+        end = pump.lead()
+        pump.driver.get_snapshot_iterator = look_slowly  # type: ignore[assignment]  # takes ten seconds for one batch
+        yield
+        assert len(end.hear_batches()) == 1
+
+    pump.play(steps())
+    steps_seen = [report.counters["steps"] for report in pump.runtime.reports if report.owed]
+    assert len(set(steps_seen)) >= 10
+    pump.ends[0].close()
+
+
 def test_a_stop_gives_up_at_half_of_the_grace_time() -> None:
     pump = Pump()
     clock = [0.0]

@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fustor_supervisor.policy import Progress, count_failures, describe_stuck, is_stuck, next_delay
+from fustor_supervisor.policy import Progress, count_failures, describe_stuck, give_time, is_stuck, judge, next_delay
 from fustor_supervisor.specs import RestartPolicy, StuckLimits
 
 POLICY = RestartPolicy()
 STEADY = RestartPolicy(jitter=0.0)
-LIMITS = StuckLimits(start_s=30.0, owed_s=15.0)
+TIME = st.floats(0, 100)
+LIMITS = StuckLimits(start_s=30.0, answer_s=15.0, owed_s=15.0, phases={"snapshot": 60.0})
 
 
 @given(failures=st.integers(1, 10**9), luck=st.floats(0, 1, exclude_max=True))
@@ -59,6 +62,33 @@ def test_a_worker_that_starts_has_a_limit_of_its_own_and_may_move() -> None:
     assert is_stuck(Progress(ready=False, moved_at=0.0), 30.0, LIMITS)
     assert not is_stuck(Progress(ready=False, moved_at=1.0), 30.0, LIMITS)
     assert not is_stuck(Progress(ready=False, moved_at=1.0, ping_owed_since=1.0), 20.0, LIMITS)
+
+
+def test_each_phase_may_have_a_limit_of_its_own_for_work_but_not_for_answers() -> None:
+    progress = Progress(ready=True, moved_at=0.0, work_owed_since=0.0, phase="snapshot")
+    assert not is_stuck(progress, 59.9, LIMITS)
+    assert is_stuck(progress, 60.0, LIMITS)
+    assert is_stuck(replace(progress, phase="realtime"), 15.0, LIMITS)
+    assert is_stuck(replace(progress, ping_owed_since=0.0), 15.0, LIMITS)
+
+
+@given(ready=st.booleans(), moved_at=TIME, ping=st.none() | TIME, work=st.none() | TIME)
+def test_a_worker_is_stuck_exactly_from_the_time_of_the_verdict_on(
+    ready: bool, moved_at: float, ping: float | None, work: float | None
+) -> None:
+    progress = Progress(ready=ready, moved_at=moved_at, ping_owed_since=ping, work_owed_since=work)
+    verdict = judge(progress, LIMITS)
+    if verdict is None:
+        assert ready
+        assert ping is work is None
+    else:
+        assert is_stuck(progress, verdict.at, LIMITS)
+        assert not is_stuck(progress, verdict.at - 0.001, LIMITS)
+
+
+def test_a_worker_that_failed_to_start_is_given_more_time_up_to_eight_times_as_much() -> None:
+    assert [give_time(LIMITS, failures).start_s for failures in (0, 1, 2, 3, 4, 10**6)] == [30, 60, 120, 240, 240, 240]
+    assert replace(give_time(LIMITS, 5), start_s=30.0) == LIMITS
 
 
 def test_the_reason_says_what_is_owed() -> None:

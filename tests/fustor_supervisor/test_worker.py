@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fustor_supervisor import messages
-from fustor_supervisor.decisions import Dump, Kill, Send, Spawn, Wait
+from fustor_supervisor.decisions import Dump, Inspect, Kill, Send, Spawn, Wait
 from fustor_supervisor.exitcodes import ExitCode
 from fustor_supervisor.process import Exit
 from fustor_supervisor.specs import RestartPolicy, StuckLimits, WorkerSpec
@@ -86,8 +86,10 @@ def test_a_stop_asks_then_kills_then_gives_up(worker: Worker) -> None:
     assert worker.set_up(False, 10.0) == [Send(messages.Stop(grace_s=3.0)), Wait(13.0)]
     assert worker.set_up(False, 11.0) == []  # asking again does not prolong it
     assert worker.on_deadline(13.0) == [Kill(), Wait(13.0 + KILL_LIMIT_S)]
-    assert worker.on_deadline(13.0 + KILL_LIMIT_S) == []
+    assert worker.on_deadline(13.0 + KILL_LIMIT_S) == [Inspect()]
     assert worker.state is WorkerState.ABANDONED
+    worker.on_inspected("it is in uninterruptible sleep")
+    assert worker.last_error == "SIGKILL does not end it; it is in uninterruptible sleep"
     assert worker.on_died(KILLED, 99.0) == [Wait(None)]
     assert worker.state is WorkerState.STOPPED
 
@@ -115,18 +117,20 @@ def test_a_stuck_worker_writes_its_stacks_is_killed_and_counts_as_failed(worker:
     answer(worker, worker.on_ping_time(10.0)[0], 10.0)
     report(worker, 10.0, 1, owed=True)
     # the pong said for a moment that nothing is owed
+    assert worker.get_stuck_at() == 22.0
     assert worker.on_ping_time(20.0) == [Send(messages.Ping(n=3))]
-    assert worker.on_ping_time(25.0) == [Dump(by_signal=True), Wait(25.0 + DUMP_S)]
-    assert worker.on_deadline(25.0 + DUMP_S) == [Kill(), Wait(25.0 + DUMP_S + KILL_LIMIT_S)]
-    assert worker.on_died(KILLED, 26.0) == [Wait(None), Spawn()]
-    assert "owes work" in (worker.last_error or "")
+    assert worker.on_ping_time(22.0) == [Inspect(), Dump(by_signal=True), Wait(22.0 + DUMP_S)]
+    worker.on_inspected("it is busy")
+    assert worker.on_deadline(22.0 + DUMP_S) == [Kill(), Wait(22.0 + DUMP_S + KILL_LIMIT_S)]
+    assert worker.on_died(KILLED, 23.0) == [Wait(None), Spawn()]
+    assert worker.last_error == "it owes work, and no progress, for 12 s; it is busy"
 
 
 def test_a_stuck_worker_whose_control_thread_answers_is_asked_for_its_stacks(worker: Worker) -> None:
     spawn(worker)
     worker.note_command(1, 0.0)
     answer(worker, worker.on_ping_time(5.0)[0], 5.0)
-    assert worker.on_ping_time(15.0) == [Dump(by_signal=False), Wait(15.0 + DUMP_S)]
+    assert worker.on_ping_time(15.0) == [Inspect(), Dump(by_signal=False), Wait(15.0 + DUMP_S)]
 
 
 def test_work_that_moves_is_never_stuck_however_long_it_is_owed(worker: Worker) -> None:
@@ -143,7 +147,7 @@ def test_lost_time_is_nobodys_fault(worker: Worker) -> None:
     worker.on_ping_time(5.0)
     worker.on_lost_time(1000.0)
     assert worker.on_ping_time(1000.0) == []
-    assert worker.on_ping_time(1000.0 + SPEC.limits.owed_s)[0] == Dump(by_signal=True)
+    assert worker.on_ping_time(1000.0 + SPEC.limits.answer_s)[1] == Dump(by_signal=True)
 
 
 def test_a_late_pong_of_an_earlier_ping_pays_no_debt(worker: Worker) -> None:
@@ -152,7 +156,7 @@ def test_a_late_pong_of_an_earlier_ping_pays_no_debt(worker: Worker) -> None:
     answer(worker, old, 5.0)
     worker.on_ping_time(10.0)
     answer(worker, old, 10.0)
-    assert worker.on_ping_time(25.0)[0] == Dump(by_signal=True)
+    assert worker.on_ping_time(25.0)[1] == Dump(by_signal=True)
 
 
 def test_a_fork_that_fails_is_a_death_that_never_restarts_at_once(worker: Worker) -> None:

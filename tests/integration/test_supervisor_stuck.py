@@ -13,8 +13,8 @@ from fustor_supervisor.process import ForkedProcess
 from fustor_supervisor.testing import are_running, find_worker, turn_until
 
 NOW = RestartPolicy(first_s=0.0, base_s=0.0)
-SOON = StuckLimits(start_s=0.2, owed_s=0.2, ping_s=0.05)
-NEVER = StuckLimits(start_s=600.0, owed_s=600.0, ping_s=0.05)
+SOON = StuckLimits(start_s=0.2, answer_s=0.2, owed_s=0.2, ping_s=0.05)
+NEVER = StuckLimits(start_s=600.0, answer_s=600.0, owed_s=600.0, ping_s=0.05)
 
 
 @pytest.fixture

@@ -53,6 +53,8 @@ class Account:
             self._progress = replace(self._progress, moved_at=now)
         if report.owed != self.report.owed:
             self._progress = replace(self._progress, work_owed_since=now if report.owed else None)
+        if report.phase != self._progress.phase:
+            self._progress = replace(self._progress, phase=report.phase)
         is_new = report != self.report
         self.report = report
         return is_new
@@ -91,9 +93,9 @@ class Account:
         """Forgive what is owed since earlier."""
         self._progress = replace(self._progress, moved_at=now)
 
-    def describe_stuck(self, now: float, limits: StuckLimits) -> str | None:
-        """Say why the worker is stuck; None while it is not."""
-        return policy.describe_stuck(self._progress, now, limits)
+    def judge(self, limits: StuckLimits) -> policy.Verdict | None:
+        """Return when and why the worker will count as stuck if nothing changes; None if it owes nothing."""
+        return policy.judge(self._progress, limits)
 
     def _note_oldest_command(self) -> None:
         oldest = min(self._commands.values(), default=None)

@@ -207,10 +207,6 @@ class Crew:
         process = self._processes.get(name)
         return process is not None and not process.has_queued
 
-    def is_suspended(self, name: str) -> bool:
-        """Tell whether a signal has stopped a process."""
-        return name in self._processes and self._processes[name].is_suspended()
-
     def signal(self, number: signal.Signals, *names: str) -> None:
         """Send a signal to some processes, without names to all."""
         for name in names or tuple(self._processes):

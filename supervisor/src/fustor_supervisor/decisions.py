@@ -19,6 +19,11 @@ class Send:
 
 
 @dataclass(frozen=True)
+class Inspect:
+    """Look what the process is doing and tell the worker, by `on_inspected`."""
+
+
+@dataclass(frozen=True)
 class Dump:
     """Have the worker write its stacks; by signal if its control thread may not run."""
 
@@ -37,4 +42,4 @@ class Wait:
     until: float | None
 
 
-Decision: TypeAlias = Spawn | Send | Dump | Kill | Wait
+Decision: TypeAlias = Spawn | Send | Inspect | Dump | Kill | Wait

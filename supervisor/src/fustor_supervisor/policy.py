@@ -7,9 +7,12 @@ progress counters has moved since.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from fustor_supervisor.specs import RestartPolicy, StuckLimits
+
+_MAX_DOUBLINGS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Progress:
         ping_owed_since: When the oldest unanswered ping was sent; None if all are answered.
         command_owed_since: When the oldest unanswered command was sent; None if all are answered.
         work_owed_since: Since when it says that it owes work; None if it owes none.
+        phase: What it says that it is doing.
     """
 
     ready: bool
@@ -30,6 +34,21 @@ class Progress:
     ping_owed_since: float | None = None
     command_owed_since: float | None = None
     work_owed_since: float | None = None
+    phase: str = ""
+
+
+@dataclass(frozen=True, order=True)
+class Verdict:
+    """
+    When a worker will count as stuck unless it moves or pays.
+
+    Args:
+        at: When, in monotonic seconds.
+        reason: Why, for people.
+    """
+
+    at: float
+    reason: str
 
 
 def count_failures(failures: int, ready_s: float | None, policy: RestartPolicy) -> int:
@@ -78,16 +97,30 @@ def describe_stuck(progress: Progress, now: float, limits: StuckLimits) -> str |
     Returns:
         A reason for people; None while it is not stuck.
     """
+    verdict = judge(progress, limits)
+    return verdict.reason if verdict is not None and verdict.at <= now else None
+
+
+def judge(progress: Progress, limits: StuckLimits) -> Verdict | None:
+    """Return when and why a worker will count as stuck if nothing changes; None if it owes nothing."""
     if not progress.ready:
-        if now - progress.moved_at >= limits.start_s:
-            return f"not ready, and no progress, for {limits.start_s:g} s after the start"
-        return None
+        reason = f"not ready, and no progress, for {limits.start_s:g} s after the start"
+        return Verdict(progress.moved_at + limits.start_s, reason)
+    owed_s = limits.phases.get(progress.phase, limits.owed_s)
+    where = f" in {progress.phase}" if progress.phase else ""
     debts = (
-        ("a ping is unanswered", progress.ping_owed_since),
-        ("a command is unanswered", progress.command_owed_since),
-        ("it owes work", progress.work_owed_since),
+        ("a ping is unanswered", progress.ping_owed_since, limits.answer_s),
+        (f"a command is unanswered{where}", progress.command_owed_since, owed_s),
+        (f"it owes work{where}", progress.work_owed_since, owed_s),
     )
-    for what, since in debts:
-        if since is not None and now - max(since, progress.moved_at) >= limits.owed_s:
-            return f"{what}, and no progress, for {limits.owed_s:g} s"
-    return None
+    verdicts = [
+        Verdict(max(since, progress.moved_at) + limit_s, f"{what}, and no progress, for {limit_s:g} s")
+        for what, since, limit_s in debts
+        if since is not None
+    ]
+    return min(verdicts, default=None)
+
+
+def give_time(limits: StuckLimits, failures: int) -> StuckLimits:
+    """Return the limits for a worker that failed so often in a row: more time to start."""
+    return replace(limits, start_s=limits.start_s * 2 ** min(failures, _MAX_DOUBLINGS))

@@ -219,13 +219,6 @@ class ForkedProcess:
             os.killpg(self.pid, signal.SIGKILL)
         self.signal(signal.SIGKILL)
 
-    def is_suspended(self) -> bool:
-        """Tell whether a signal has stopped the process; its pidfd stays silent then."""
-        flags = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
-        with contextlib.suppress(ChildProcessError):
-            return os.waitid(os.P_PIDFD, self._pidfd, flags) is not None
-        return False
-
     def reap(self) -> Exit:
         """Collect the exit code of the dead process, end its group, and close everything."""
         self.kill()

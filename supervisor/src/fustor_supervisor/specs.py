@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fustor_supervisor.errors import InvalidPlan
@@ -40,13 +40,18 @@ class StuckLimits:
     How long a worker may owe something while none of its counters moves.
 
     Args:
-        start_s: From the fork, or the last counter that moved, until Ready.
-        owed_s: Once ready: for an unanswered ping or command, or work that it says it owes.
-        ping_s: How often it is asked, and how often these limits are looked at.
+        start_s: From the fork, or the last counter that moved, until Ready; twice as long after each failure in
+            a row, up to eight times, so that a slow machine gets there.
+        answer_s: Once ready: for an unanswered ping.
+        owed_s: Once ready: for an unanswered command, or work that it says it owes.
+        phases: In place of `owed_s`, while it reports one of these phases.
+        ping_s: How often it is asked.
     """
 
-    start_s: float = 30.0
-    owed_s: float = 15.0
+    start_s: float = 14.0
+    answer_s: float = 9.0
+    owed_s: float = 12.0
+    phases: Mapping[str, float] = field(default_factory=dict)
     ping_s: float = 5.0
 
 

@@ -15,9 +15,10 @@ from typing import Final
 from fustor_supervisor import messages
 from fustor_supervisor.channel import make_link
 from fustor_supervisor.crew import Crew
-from fustor_supervisor.decisions import Decision, Dump, Kill, Send, Spawn, Wait
+from fustor_supervisor.decisions import Decision, Dump, Inspect, Kill, Send, Spawn, Wait
 from fustor_supervisor.errors import ForkRefused, QueueFull, UnknownWorker
 from fustor_supervisor.links import Links
+from fustor_supervisor.procfs import describe_process
 from fustor_supervisor.specs import LinkSpec, StuckLimits, WorkerSpec
 from fustor_supervisor.states import LINKED, WorkerState
 from fustor_supervisor.timers import Timer, Timers
@@ -129,8 +130,10 @@ class Staff:
                     self._spawn(worker, self._crew)
                 case Send(message=message):
                     self.send(name, message)
+                case Inspect():
+                    worker.on_inspected(describe_process(worker.pid) if worker.pid is not None else None)
                 case Dump(by_signal=by_signal):
-                    _log.warning("stacks follow name=%s suspended=%s", name, self._crew.is_suspended(name))
+                    _log.warning("stacks follow name=%s", name)
                     if by_signal:
                         self._crew.signal(signal.SIGUSR2, name)
                     else:
@@ -215,5 +218,6 @@ class Staff:
             self.carry_out(worker, worker.kill_now(now))
 
     def _set_ping_timer(self, now: float) -> None:
-        periods = [worker.spec.limits.ping_s for worker in self]
-        self._timers.set(Timer.PING, now + min(periods, default=StuckLimits().ping_s))
+        period_s = min((worker.spec.limits.ping_s for worker in self), default=StuckLimits().ping_s)
+        stuck_at = min((worker.get_stuck_at() for worker in self), default=float("inf"))
+        self._timers.set(Timer.PING, max(now, min(now + period_s, stuck_at)))

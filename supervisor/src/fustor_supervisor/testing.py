@@ -5,6 +5,8 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from fustor_supervisor.loop import Supervisor
 from fustor_supervisor.status import WorkerStatus
 
@@ -20,7 +22,8 @@ def turn_until(supervisor: Supervisor, is_done: Callable[[], object], *, timeout
     while not is_done():
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            workers = "\n".join(map(str, supervisor.status().workers))
+            # without the deaths, which tell what they wrote at length; the last one is enough
+            workers = "\n".join(str(replace(worker, deaths=[])) for worker in supervisor.status().workers)
             raise AssertionError(f"not so within {timeout_s:g} s:\n{workers}")
         # short, because a condition may also look at files and processes of which the loop knows nothing
         supervisor.turn(min(left_s, 0.05))

@@ -19,7 +19,7 @@ from typing import Final
 
 from fustor_supervisor import messages, policy
 from fustor_supervisor.account import Account
-from fustor_supervisor.decisions import Decision, Dump, Kill, Send, Spawn, Wait
+from fustor_supervisor.decisions import Decision, Dump, Inspect, Kill, Send, Spawn, Wait
 from fustor_supervisor.exitcodes import ExitCode
 from fustor_supervisor.process import Exit
 from fustor_supervisor.specs import WorkerSpec
@@ -185,11 +185,16 @@ class Worker:
         """Look at what the worker owes; ask again if it answered the last ping."""
         if self.state not in (WorkerState.STARTING, WorkerState.RUNNING):
             return []
-        reason = self._account.describe_stuck(now, self.spec.limits)
-        if reason is not None:
-            return self.on_stuck(reason, now)
+        verdict = self._judge()
+        if verdict is not None and verdict.at <= now:
+            return self.on_stuck(verdict.reason, now)
         number = self._account.note_ping(now)
         return [] if number is None else [Send(messages.Ping(n=number))]
+
+    def get_stuck_at(self) -> float:
+        """Return when it will count as stuck if nothing changes; infinity if it owes nothing."""
+        verdict = self._judge() if self.state in (WorkerState.STARTING, WorkerState.RUNNING) else None
+        return float("inf") if verdict is None else verdict.at
 
     def on_stuck(self, reason: str, now: float) -> list[Decision]:
         """Give up on the process: stacks, SIGKILL, and a new one."""
@@ -197,8 +202,7 @@ class Worker:
             return []
         self._stuck = reason
         self._move(WorkerEvent.STUCK)
-        _log.error("worker stuck name=%s pid=%s reason=%s", self.spec.name, self.pid, reason)
-        return [Dump(by_signal=self._account.owes_pong), self._wait(now + DUMP_S)]
+        return [Inspect(), Dump(by_signal=self._account.owes_pong), self._wait(now + DUMP_S)]
 
     def on_lost_time(self, now: float) -> None:
         """Start all limits anew: the machine or the supervisor stood still, so the worker may have too."""
@@ -242,8 +246,16 @@ class Worker:
             return self._kill(now)
         if self.state is WorkerState.STOPPING:
             self._move(WorkerEvent.WILL_NOT_DIE)
-            _log.error("worker abandoned name=%s pid=%s reason=it does not die", self.spec.name, self.pid)
+            return [Inspect()]
         return []
+
+    def on_inspected(self, condition: str | None) -> None:
+        """Take in what the process is doing, if that is known: the cause, as far as one can see from outside."""
+        if self.state is WorkerState.ABANDONED:
+            self._stuck = self.last_error = "; ".join(filter(None, ("SIGKILL does not end it", condition)))
+        elif self._stuck is not None:
+            self._stuck = "; ".join(filter(None, (self._stuck, condition)))
+        _log.error("worker %s name=%s pid=%s reason=%s", self.state.value, self.spec.name, self.pid, self._stuck)
 
     # -- how it stands --------------------------------------------------------------------
 
@@ -285,6 +297,9 @@ class Worker:
     def _settle(self) -> list[Decision]:
         """Start it if it shall run and nothing is in the way."""
         return [Spawn()] if self.up and self.state is WorkerState.STOPPED else []
+
+    def _judge(self) -> policy.Verdict | None:
+        return self._account.judge(policy.give_time(self.spec.limits, self._failures))
 
     def _wait(self, until: float | None) -> Wait:
         self._deadline = until

@@ -10,6 +10,7 @@ import select
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ class SourceEnd:
 class Push:
     """A pusher worker that runs in a thread."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, now: Callable[[], float] = time.monotonic) -> None:
         self.runtime = FakeRuntime()
         self.driver = FakePusher()
         self.settings = PusherSettings(
@@ -98,7 +99,7 @@ class Push:
             refused_file=directory / "refused.ndjson",
         )
         self.file = SessionFile(self.settings.session_file, "fake", {})
-        self.worker = PusherWorker(self.runtime, self.driver, self.settings)  # type: ignore[arg-type]
+        self.worker = PusherWorker(self.runtime, self.driver, self.settings, now=now)  # type: ignore[arg-type]
         self.runtime.on_stop(self.worker.wake)
         self.ends: list[SourceEnd] = []
         self._thread = threading.Thread(target=self.worker.run)
@@ -514,6 +515,31 @@ def test_the_command_channel_is_used_only_where_there_is_one(push: Push) -> None
 def test_orders_of_the_operator_are_refused(push: Push) -> None:
     push.worker.order(Order(id=3, action="snapshot"))
     assert push.runtime.replies == [(3, 'a pusher does not know the action "snapshot"', False)]
+
+
+def test_a_push_that_waits_is_owed_and_told_of_after_ten_seconds(tmp_path: Path) -> None:
+    clock = [0.0]
+    push = Push(tmp_path, now=lambda: clock[0])
+    try:
+        push.begin().batch(1)
+        call = push.driver.expect("push")
+        until(lambda: push.runtime.reports[-1].owed, within_s=DEADLINE_S, what="the push to be owed")
+        assert push.report().error is None
+        clock[0] = 29.0
+        until(lambda: push.report().error, within_s=DEADLINE_S, what="the silence to be told of")
+        assert push.report().error == "a push has been waiting for its answer for 20 s"
+        call.answer()
+        until(lambda: not push.runtime.reports[-1].owed, within_s=DEADLINE_S, what="nothing to be owed")
+        assert push.report().error is None
+    finally:
+        push.close()
+
+
+def test_heartbeats_are_no_progress_of_what_is_pushed(push: Push) -> None:
+    push.begin(msgspec.structs.replace(FIRST, timeout_s=0.03))
+    before = push.driver.begun.count("heartbeat")
+    until(lambda: push.driver.begun.count("heartbeat") > before + 3, within_s=DEADLINE_S, what="heartbeats")
+    assert len({tuple(report.counters.items()) for report in push.runtime.reports}) == 1
 
 
 def test_work_is_owed_while_batches_wait_and_there_is_a_session(push: Push) -> None:
