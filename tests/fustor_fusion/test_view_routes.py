@@ -9,8 +9,6 @@ import time
 import apsw
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from fustor_event_model import DeleteEvent, FsPath, MessageSource
 from fustor_fusion import view_routes
@@ -342,27 +340,6 @@ def test_no_key_reads_nothing(fusion):
                  "export", "sessions", "jobs"):
         response = fusion.reader.get(f"{fusion.base}/views/p/{path}", headers={"X-API-Key": "wrong"})
         assert response.status_code == 401
-
-
-texts = st.one_of(st.text(max_size=20), st.text("*?[]/.!ad\\", max_size=12), st.sampled_from(
-    ["/d", "aa-1", "/d/B.TXT", "/", "1", "0", "true", "-1", "1e3", "nan", "L2Q", "/**", "**/a*/**"]))
-PARAMETERS = ("path", "raw", "pattern", "limit", "after", "after_raw", "max_depth", "recursive", "only_path", "dry_run",
-              "since")
-
-QUESTIONS = ("tree", "search", "metadata", "suspect-list", "blind-spots", "du", "changes", "export", "stats")
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(QUESTIONS), st.dictionaries(st.sampled_from(PARAMETERS), texts, max_size=4))
-def test_no_question_makes_the_server_fail(fusion, agent, endpoint, query):
-    response = fusion.get(f"p/{endpoint}", **query)
-    assert response.status_code in (200, 404, 410, 422)
-    if response.status_code != 200:
-        assert response.json()["detail"]
-    elif endpoint == "export":
-        assert len(response.text.splitlines()) in (2, 6)
-    else:
-        response.json()
 
 
 # -- read your writes -------------------------------------------------------------------------

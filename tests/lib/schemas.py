@@ -106,8 +106,8 @@ class Schemas:
             case "integer":
                 return st.integers(low, high)
             case "number":
-                return st.floats(schema.get("exclusiveMinimum", low), high, allow_nan=False,
-                                 exclude_min="exclusiveMinimum" in schema)
+                return st.floats(schema.get("exclusiveMinimum", low), high, exclude_min="exclusiveMinimum" in schema,
+                                 allow_nan=False, allow_infinity=False)
             case "boolean":
                 return st.booleans()
             case "null":
