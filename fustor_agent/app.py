@@ -2,17 +2,19 @@
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from fustor_agent import __version__, status
 from fustor_agent.config import Config, Draft, read_again
+from fustor_agent.configdiff import list_differences
 from fustor_agent.identity import IndexReserve, make_identity
 from fustor_agent.paths import Paths
 from fustor_agent.plan import PUSHER_SUFFIX, SOURCE_SUFFIX, Plan, make_plan
 from fustor_agent.ports import check_ports
+from fustor_agent.reload import Change, ReloadOutcome
 from fustor_agent.reloading import Reloading
-from fustor_agent.statusmodel import AgentStatus, find_faults
+from fustor_agent.statusmodel import SETTLED, AgentStatus, find_faults
 from fustor_agent.statustext import summarize
 from fustor_core.clock import IndexClock
 from fustor_core.program import logs
@@ -28,7 +30,6 @@ from fustor_supervisor.status import SupervisorStatus
 _PRELOADED: Final = ("msgspec", "multiprocess", "psutil", "pyinotify", "requests", "yaml")
 """Imported once before the first fork, so that workers share their memory; none starts a thread."""
 
-_SETTLED: Final = frozenset(("running", "backoff", "fatal", "abandoned"))
 _log = logging.getLogger(__name__)
 
 
@@ -126,7 +127,7 @@ class _App:
         if self._on_progress is not None:
             self._on_progress(composed)
         self._notifier.status(summarize(composed))
-        if self._on_ready is not None and all(worker.state in _SETTLED for worker in supervisor.workers):
+        if self._on_ready is not None and all(worker.state in SETTLED for worker in supervisor.workers):
             say, self._on_ready = self._on_ready, None
             say("\n".join(find_faults(composed)))
         return status.encode(composed)
@@ -171,19 +172,22 @@ class _App:
             raise ProgramError("the agent is stopping; start it again instead")
         return read_again(self._config)
 
-    def _take_over(self, config: Config) -> tuple[str, ...]:
+    def _take_over(self, config: Config) -> ReloadOutcome:
         check_ports(config, held=self._config)
         plan = make_plan(config, self._paths, self._identity)
-        changes = _compare(self._plan, plan)
+        differences = list_differences(self._config, config)
+        generations = {worker.name: worker.generation for worker in self._supervisor.status().workers}
+        changes = _list_changes(self._plan, plan, generations)
         self._apply(config, plan)
-        return changes
+        return ReloadOutcome(id=0, ok=True, differences=differences, changes=changes)
 
 
-def _compare(before: Plan, after: Plan) -> tuple[str, ...]:
+def _list_changes(before: Plan, after: Plan, generations: Mapping[str, int]) -> tuple[Change, ...]:
     old = {worker.name: worker.fingerprint for worker in before.workers}
     new = {worker.name: worker.fingerprint for worker in after.workers}
-    return (
-        *(f"stop {name}" for name in old if name not in new),
-        *(f"start {name}" for name in new if name not in old),
-        *(f"restart {name}" for name in new if name in old and new[name] != old[name]),
-    )
+    actions = [
+        *(("stop", name) for name in old if name not in new),
+        *(("start", name) for name in new if name not in old),
+        *(("restart", name) for name in new if name in old and new[name] != old[name]),
+    ]
+    return tuple(Change(action, name, generations.get(name, 0)) for action, name in actions)

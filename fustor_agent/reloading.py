@@ -44,7 +44,7 @@ class Reloading:
         desk: The supervisor.
         notifier: Tells the service manager when a reload begins and ends.
         read: Reads the configuration again.
-        take_over: Applies a checked configuration, all of it or nothing; returns one line for each change.
+        take_over: Applies a checked configuration, all of it or nothing; says what that changes.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Reloading:
         notifier: Notifier,
         *,
         read: Callable[[], Draft],
-        take_over: Callable[[Config], tuple[str, ...]],
+        take_over: Callable[[Config], ReloadOutcome],
     ) -> None:
         self._path = path
         self._desk = desk
@@ -98,7 +98,7 @@ class Reloading:
         assert self._check is not None
         check, self._check = self._check, None
         self._desk.unwatch(check.fileno())
-        self._conclude(ReloadOutcome(id=0, ok=True, changes=self._take_over(check.finish())))
+        self._conclude(self._take_over(check.finish()))
 
     def _drop_check(self) -> None:
         if self._check is not None:
@@ -125,14 +125,13 @@ class Reloading:
     def _conclude(self, outcome: ReloadOutcome) -> None:
         """Tell the outcome, under the next number."""
         self._notifier.ready()
-        lines = outcome.changes + outcome.problems
         _log.info("reload ok=%s changes=%d problems=%d", outcome.ok, len(outcome.changes), len(outcome.problems))
         waiting, self._waiting = self._waiting, []
         for request in waiting:
-            self._desk.answer(request, RequestResult("\n".join(lines) or "nothing changes", ok=outcome.ok))
+            self._desk.answer(request, RequestResult("\n".join(outcome.lines), ok=outcome.ok))
         try:
             last = read_outcome(self._path)
             number = last.id + 1 if last is not None else 1
             write_outcome(self._path, msgspec.structs.replace(outcome, id=number))
         except OSError as err:
-            _log.error("outcome of the reload not written error=%s outcome=%s", err, lines)
+            _log.error("outcome of the reload not written error=%s outcome=%s", err, outcome.lines)

@@ -6,6 +6,9 @@ import msgspec
 
 from fustor_agent.reports import AuditReport, SnapshotReport
 
+SETTLED: Final = frozenset(("running", "backoff", "fatal", "abandoned"))
+"""The states of a worker that is not on its way to another one, but for a retry."""
+
 _BROKEN: Final = ("fatal", "abandoned", "backoff")
 
 

@@ -34,8 +34,8 @@ def again(number, frame):
     if how == "dies":
         os._exit(1)
     problems = ("b: wrong",) if how == "bad" else ()
-    changes, code = ("pipe b is new",), 5 if problems else 0
-    outcome = reload.ReloadOutcome(id=1, ok=not problems, changes=changes, problems=problems, code=code)
+    differences, code = () if problems else ("pipes[b] is new",), 5 if problems else 0
+    outcome = reload.ReloadOutcome(id=1, ok=not problems, differences=differences, problems=problems, code=code)
     reload.write_outcome(home / "state" / "reload.json", outcome)
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGHUP, again)
@@ -185,7 +185,7 @@ def test_stop_never_signals_the_program_that_got_the_number(run: Run, paths: Pat
 def test_reload_prints_what_changes(run: Run, paths: Paths) -> None:
     with running_agent(paths):
         done = run("reload")
-    assert (done.returncode, done.stdout) == (0, "pipe b is new\n")
+    assert (done.returncode, done.stdout) == (0, "pipes[b] is new\n")
 
 
 def test_a_reload_with_problems_is_exit_5_and_changes_nothing(run: Run, paths: Paths) -> None:

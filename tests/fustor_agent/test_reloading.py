@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fustor_agent.config import Config, Draft, read
-from fustor_agent.reload import ReloadOutcome, read_outcome, write_outcome
+from fustor_agent.reload import Change, ReloadOutcome, read_outcome, write_outcome
 from fustor_agent.reloading import Reloading
 from fustor_core.program.errors import ProgramError
 from fustor_core.program.problems import Problem
@@ -19,6 +19,8 @@ from servicemanager import ServiceManager
 from waiting import until
 
 InstallDriver = Callable[[str, str, str], None]
+
+TAKEN = ReloadOutcome(id=0, ok=True, differences=("pipes[a] is new",), changes=(Change("start", "a.source"),))
 
 SLOW = """
 import os, time, msgspec
@@ -85,11 +87,11 @@ class Bench:
             raise self.read_error
         return self.draft
 
-    def _take_over(self, config: Config) -> tuple[str, ...]:
+    def _take_over(self, config: Config) -> ReloadOutcome:
         if self.apply_error is not None:
             raise self.apply_error
         self.taken.append(config)
-        return ("start a.source",)
+        return TAKEN
 
 
 @pytest.fixture
@@ -103,9 +105,9 @@ def ask(number: int) -> Request:
 
 
 def test_a_right_configuration_is_taken_over_and_its_changes_are_told(bench: Bench) -> None:
-    assert bench.reload() == ReloadOutcome(id=1, ok=True, changes=("start a.source",))
+    assert bench.reload() == ReloadOutcome(id=1, ok=True, differences=TAKEN.differences, changes=TAKEN.changes)
     assert bench.manager.states() == ["RELOADING", "READY"]
-    assert bench.reload() == ReloadOutcome(id=2, ok=True, changes=("start a.source",))
+    assert bench.reload() == ReloadOutcome(id=2, ok=True, differences=TAKEN.differences, changes=TAKEN.changes)
     assert bench.taken == [bench.draft.config] * 2
 
 
@@ -134,7 +136,7 @@ def test_an_outcome_that_cannot_be_written_is_told_to_whoever_asked(bench: Bench
     bench = Bench(tmp_path / "missing" / "reload.json", bench.manager)
     bench.reloading.begin(ask(7))
     bench.desk.turn_until_idle()
-    assert bench.desk.answers == [(7, True, "start a.source")]
+    assert bench.desk.answers == [(7, True, "pipes[a] is new\nstart a.source")]
 
 
 def test_on_a_full_disk_the_old_outcome_gives_its_place_to_the_new_one(
@@ -149,7 +151,7 @@ def test_on_a_full_disk_the_old_outcome_gives_its_place_to_the_new_one(
 
     write_outcome(bench.path, ReloadOutcome(id=4, ok=True))
     monkeypatch.setattr(os, "fsync", fail_while_full)
-    assert bench.reload() == ReloadOutcome(id=5, ok=True, changes=("start a.source",))
+    assert bench.reload() == ReloadOutcome(id=5, ok=True, differences=TAKEN.differences, changes=TAKEN.changes)
 
 
 def test_a_driver_that_hangs_holds_nothing_up_and_the_next_reload_begins_anew(
@@ -169,7 +171,8 @@ def test_a_driver_that_hangs_holds_nothing_up_and_the_next_reload_begins_anew(
     bench.reloading.begin(ask(2))
     until(lambda: is_process_gone(hanging[0]), within_s=60, what="the check that hung to be gone")
     bench.desk.turn_until_idle()
-    assert bench.desk.answers == [(1, True, "start a.source"), (2, True, "start a.source")]
+    answer = "pipes[a] is new\nstart a.source"
+    assert bench.desk.answers == [(1, True, answer), (2, True, answer)]
     assert len(bench.taken) == 1
 
 
