@@ -138,12 +138,9 @@ def test_the_page_shows_the_agent_follows_it_acts_and_says_when_it_is_gone(
     assert browser.find_elements(By.CSS_SELECTOR, "main img") == []
 
     browser.find_element(By.ID, "token").send_keys("secret")
-    stop = until(
-        lambda: [one for one in browser.find_elements(By.CSS_SELECTOR, "[data-action=stop]") if one.is_displayed()],
-        within_s=DEADLINE_S,
-        what="the buttons",
-    )
-    stop[0].click()
+    stop = browser.find_element(By.CSS_SELECTOR, "[data-action=stop]")  # of the first pipe
+    until(stop.is_displayed, within_s=DEADLINE_S, what="the buttons")
+    stop.click()
     see(browser, "Stop, watch: as you wish")
     assert console.asked == [("stop", "watch")]
 
