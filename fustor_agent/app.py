@@ -138,7 +138,8 @@ class _App:
         if request.action == "reload":
             self._reloading.begin(request)
             return None
-        pipe, source = request.target, request.target + SOURCE_SUFFIX
+        pipe, _, scan = request.target.partition("/")  # what to scan, if that is what is asked for
+        source = pipe + SOURCE_SUFFIX
         if source not in {worker.name for worker in self._plan.workers}:
             return RequestResult(f'pipe "{pipe}" is not enabled; enable it in the configuration', ok=False)
         names = (source, pipe + PUSHER_SUFFIX)
@@ -151,6 +152,9 @@ class _App:
                     self._supervisor.restart(name)
             case "snapshot":
                 self._command(source, "snapshot", "", request)
+                return None
+            case "rescan":
+                self._command(source, "rescan", scan, request)
                 return None
             case "audit" | "incremental-audit":
                 self._command(source, "audit", "full" if request.action == "audit" else "incremental", request)

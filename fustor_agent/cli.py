@@ -18,6 +18,7 @@ MODULES: Final = {
     "reload": "reload",
     "status": "status",
     "pipe": "pipe",
+    "rescan": "rescan",
     "validate": "validate",
     "init": "init",
     "service": "service",
@@ -77,6 +78,10 @@ def build_parser() -> argparse.ArgumentParser:
         default="full",
         help="of the audit: look at everything (default), or list only the directories that have changed",
     )
+
+    rescan = commands.add_parser("rescan", help="look at a path of a pipe again, and say what came of it")
+    rescan.add_argument("pipe", metavar="PIPE", help="its id")
+    rescan.add_argument("path", metavar="PATH", nargs="?", default="/", help="below the source's root (default: /)")
 
     validate = commands.add_parser("validate", help="check the configuration")
     validate.add_argument("--probe", action="store_true", help="also read the sources and ask the receivers")

@@ -11,12 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from fustor_agent import link
 from fustor_agent.audits import Audits
 from fustor_agent.reports import SourceReport
+from fustor_agent.scans import Scans
 from fustor_agent.snapshots import Snapshots
 from fustor_agent.sourcelink import Attached, Entry, FromLink, SourceLink
 from fustor_core.drivers import (
@@ -34,7 +36,7 @@ from fustor_core.drivers import (
     Verify,
 )
 from fustor_core.errors import Unavailable
-from fustor_event_model import AuditEnd, EventBase, MessageSource, SnapshotEnd
+from fustor_event_model import AuditEnd, EventBase, JobDone, MessageSource, SnapshotEnd
 from fustor_supervisor.channel import Channel
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ class SourceWorker:
         self._messages = driver.get_message_iterator()
         self._walks: dict[MessageSource, deque[Iterator[Item | None]]] = {each: deque() for each in _WALKS}
         self._snapshots = Snapshots()
+        self._scans = Scans(driver.scan_path)
         self._realtime_was_busy = False
         self._steps = 0
         self._sent = 0
@@ -227,7 +230,10 @@ class SourceWorker:
         self._sent += rows
         if lane is MessageSource.SNAPSHOT:
             self._snapshots.count(rows)
-        self._link.send_batch(lane, batch, rows, self._session.id if self._session is not None else "")
+        seq = self._link.send_batch(lane, batch, rows, self._session.id if self._session is not None else "")
+        for item in batch:
+            if isinstance(item, JobDone):
+                self._scans.end(item, seq)
 
     # -- the inbox --------------------------------------------------------------------------
 
@@ -246,6 +252,7 @@ class SourceWorker:
         if self._link.lanes[MessageSource.AUDIT].unacknowledged:
             self._audits.lose_end()
         self._link.begin_epoch(attached, self._driver.schema, self._driver.recover)
+        self._walks[MessageSource.ON_DEMAND] = self._scans.ask_again()
 
     def _hear(self, message: link.FromPusher) -> None:
         match message:
@@ -257,12 +264,16 @@ class SourceWorker:
                     self._snapshots.refuse(refused)
                     for position in self._link.lanes[lane].acknowledge(seq):
                         self._acknowledge(position)
+                    if lane is MessageSource.ON_DEMAND:
+                        self._scans.acknowledge(seq)
             case link.LookAgain(epoch=epoch, lane=lane, seq=seq):
                 if epoch == self._link.epoch:
                     if lane is MessageSource.AUDIT:
                         self._audits.lose_end()
                     for position in self._link.lanes[lane].take_one(seq):
                         self._driver.recover(position)
+                    if lane is MessageSource.ON_DEMAND:
+                        self._walks[lane] = self._scans.ask_again()
             case link.Do(command=command):
                 self._do(command)
             case link.PusherHello():
@@ -304,7 +315,7 @@ class SourceWorker:
                 except Unavailable as err:
                     self._link.send(link.BarrierReached(token, str(err)))
             case Scan(path=path, recursive=recursive, job_id=job_id):
-                scan = self._driver.scan_path(path, recursive=recursive, job_id=job_id)
+                scan = self._scans.ask(path, recursive=recursive, job_id=job_id)
                 self._walks[MessageSource.ON_DEMAND].append(scan)
             case Verify(paths=paths):
                 self._walks[MessageSource.SENTINEL].append(self._driver.perform_sentinel_check(paths))
@@ -362,7 +373,9 @@ class SourceWorker:
             case "audit":
                 problem = self._start_audit(order.target or "full")
             case "rescan":
-                self._driver.rescan(order.target.encode("utf-8", "surrogateescape"))
+                job_id, _, quoted = order.target.partition("/")
+                scan = self._scans.ask(b"/" + unquote_to_bytes(quoted), recursive=True, job_id=job_id)
+                self._walks[MessageSource.ON_DEMAND].append(scan)
             case _:
                 problem = f'a source does not know the action "{order.action}"'
         self._runtime.reply(order.id, problem or f"{order.action} started", ok=problem is None)
@@ -395,6 +408,7 @@ class SourceWorker:
             snapshot=self._snapshots.report,
             refused=self._snapshots.refused,
             audit=self._audits.describe(status.audit),
+            scans=self._scans.describe(),
             skipped=dict(status.skipped),
             details=dict(status.details),
         )

@@ -43,6 +43,31 @@ class AuditReport(msgspec.Struct, frozen=True):
     finished_at: str | None = None
 
 
+class ScanReport(msgspec.Struct, frozen=True):
+    """
+    One on-demand scan of a source worker.
+
+    Args:
+        job_id: Names it.
+        path: What is scanned, for people.
+        state: `waiting`, `running`, `done` (all was looked at, and accepted by the receiver) or `incomplete`.
+        directories: Directories that were listed completely so far.
+        rows: Rows sent so far.
+        complete: Whether all could be looked at, once that is known.
+        asked_at: UTC, ISO 8601.
+        finished_at: When it was over, UTC, ISO 8601; None before.
+    """
+
+    job_id: str
+    path: str
+    state: str = "waiting"
+    directories: int = 0
+    rows: int = 0
+    complete: bool | None = None
+    asked_at: str = ""
+    finished_at: str | None = None
+
+
 class SourceReport(msgspec.Struct, frozen=True, tag="source"):
     """
     A source worker's view of its pipe.
@@ -59,6 +84,7 @@ class SourceReport(msgspec.Struct, frozen=True, tag="source"):
         snapshot: The last or running snapshot.
         refused: Rows that the receiver refused for good since the last accepted snapshot began.
         audit: The last or running audit.
+        scans: On-demand scans, oldest first: the last ones that are over, and all that are not.
         skipped: Unreadable places (at most the first hundred) and why.
         details: Further numbers, for people.
     """
@@ -74,6 +100,7 @@ class SourceReport(msgspec.Struct, frozen=True, tag="source"):
     snapshot: SnapshotReport = SnapshotReport()
     refused: int = 0
     audit: AuditReport = AuditReport()
+    scans: list[ScanReport] = []
     skipped: dict[str, str] = {}
     details: dict[str, int] = {}
 

@@ -99,11 +99,12 @@ class SourceLink:
         threading.Thread(target=self._read, args=(attached,), name="link-reader", daemon=True).start()
         self.send(link.SourceHello(self.epoch, schema))
 
-    def send_batch(self, lane: MessageSource, batch: list[Item], rows: int, session: str) -> None:
-        """Send items as the next batch of a lane, and remember their positions."""
+    def send_batch(self, lane: MessageSource, batch: list[Item], rows: int, session: str) -> int:
+        """Send items as the next batch of a lane, remember their positions, and return its sequence number."""
         positions = [item.position for item in batch if item.position is not None]
         seq = self.lanes[lane].send(positions, rows)
         self.send(link.BatchMessage(lane, seq, rows, msgspec.Raw(encode_items(batch)), session))
+        return seq
 
     def send(self, message: link.FromSource) -> None:
         """Send a message; without a link it goes nowhere: what is under way is recovered with the next one."""

@@ -143,6 +143,7 @@ def _describe_pipe(config: Config, pipe: PipeConfig, workers: Mapping[str, "Work
         lag_s=source.lag_s,
         snapshot=source.snapshot,
         audit=source.audit,
+        scans=source.scans,
         enabled=pipe.enabled,
         source_uri=_find_uri(config, pipe),
         totals=_find_totals(config, pipe, workers),

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from fustor_agent.reports import AuditReport, SnapshotReport
+from fustor_agent.reports import AuditReport, ScanReport, SnapshotReport
 
 SETTLED: Final = frozenset(("running", "backoff", "fatal", "abandoned"))
 """The states of a worker that is not on its way to another one, but for a retry."""
@@ -120,6 +120,7 @@ class PipeInfo(msgspec.Struct, frozen=True):
         lag_s: Age of the oldest change that is not acknowledged.
         snapshot: The last or running snapshot.
         audit: The last or running audit.
+        scans: On-demand scans, oldest first: the last ones that are over, and all that are not.
         enabled: Whether the configuration wants it to run.
         source_uri: What is watched, if the source says so by a `uri`.
         totals: What the view holds, when it is in the embedded Fusion.
@@ -141,6 +142,7 @@ class PipeInfo(msgspec.Struct, frozen=True):
     lag_s: float
     snapshot: SnapshotReport
     audit: AuditReport
+    scans: list[ScanReport] = []
     enabled: bool = True
     source_uri: str | None = None
     totals: Totals | None = None

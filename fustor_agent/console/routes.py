@@ -1,9 +1,12 @@
 """What the console answers."""
 
 import hmac
+import posixpath
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
+from urllib.parse import parse_qs, quote
 
 import anyio.to_thread
 import msgspec
@@ -18,7 +21,7 @@ from fustor_agent.console.board import StatusBoard
 from fustor_agent.console.guard import Guard
 from fustor_agent.statusmodel import AgentStatus, encode
 
-PIPE_ACTIONS: Final = ("start", "stop", "restart", "snapshot", "audit")
+PIPE_ACTIONS: Final = ("start", "stop", "restart", "snapshot", "audit", "rescan")
 AUDIT_ACTIONS: Final = {"full": "audit", "incremental": "incremental-audit"}
 """What the agent is asked for, by the kind of the audit."""
 RELOAD: Final = "reload"
@@ -117,6 +120,9 @@ class _Console:
         known = [one.id for one in self._get_status().pipes]
         if pipe not in known:
             raise HTTPException(404, f'there is no pipe "{pipe}"; use one of: {", ".join(known) or "none"}')
+        if action == "rescan":
+            job_id = secrets.token_hex(4)
+            return await self._forward(action, f"{pipe}/{job_id}{_quote_path(request)}", job_id=job_id)
         return await self._forward(_name_audit(request) if action == "audit" else action, pipe)
 
     async def reload(self, request: Request) -> Response:
@@ -137,12 +143,12 @@ class _Console:
             remedy = "send the content of the file `token` in FUSTOR_HOME as `Authorization: Bearer …`"
             raise HTTPException(401, f"this needs the agent's token; {remedy}", {"WWW-Authenticate": "Bearer"})
 
-    async def _forward(self, action: str, target: str) -> Response:
+    async def _forward(self, action: str, target: str, **further: str) -> Response:
         try:
             answer = await anyio.to_thread.run_sync(self._act, action, target)
         except ActionTimedOut as err:
             raise HTTPException(504, str(err)) from err
-        return JSONResponse({"ok": answer.ok, "detail": answer.result}, 200 if answer.ok else 409)
+        return JSONResponse({"ok": answer.ok, "detail": answer.result, **further}, 200 if answer.ok else 409)
 
 
 def _name_audit(request: Request) -> str:
@@ -150,6 +156,16 @@ def _name_audit(request: Request) -> str:
     if kind not in AUDIT_ACTIONS:
         raise HTTPException(400, f'there is no audit of kind "{kind}"; use one of: {", ".join(AUDIT_ACTIONS)}')
     return AUDIT_ACTIONS[kind]
+
+
+def _quote_path(request: Request) -> str:
+    """Return the path that is to be scanned, any bytes but NUL, percent-encoded."""
+    query = parse_qs(request.url.query, errors="surrogateescape")
+    path = query.get("path", ["/"])[-1]
+    if not path.startswith("/") or "\0" in path or posixpath.normpath(path).lstrip("/") != path.strip("/"):
+        remedy = "begin with /, and leave out . and .."
+        raise HTTPException(400, f"path {path!r:.200} is none below the source's root; {remedy}")
+    return quote(path, errors="surrogateescape")
 
 
 def _make_page(name: str, media_type: str) -> Callable[[Request], Response]:

@@ -577,8 +577,8 @@ def test_a_snapshot_command_is_for_leaders_only(pump: Pump) -> None:
         (Role.LEADER, ("audit", ""), ("audit started", True), ("audit", "full")),
         (Role.LEADER, ("audit", "incremental"), ("audit started", True), ("audit", "incremental")),
         (Role.LEADER, ("audit", "wild"), ('there is no audit of kind "wild"; use one of: ', False), None),
-        (Role.LEADER, ("rescan", "/a/\udcff"), ("rescan started", True), ("rescan", b"/a/\xff", True)),
-        (Role.FOLLOWER, ("rescan", "/a"), ("rescan started", True), ("rescan", b"/a", True)),
+        (Role.LEADER, ("rescan", "j1/a/%FF"), ("rescan started", True), ("scan", b"/a/\xff", True, "j1")),
+        (Role.FOLLOWER, ("rescan", "j1/"), ("rescan started", True), ("scan", b"/", True, "j1")),
         (Role.FOLLOWER, ("snapshot", ""), ("only a leader sends snapshots", False), None),
         (Role.FOLLOWER, ("audit", ""), ("only a leader audits", False), None),
         (Role.LEADER, ("dance", ""), ('a source does not know the action "dance"', False), None),
@@ -607,7 +607,7 @@ def test_every_order_is_replied_to(
 def test_orders_are_replied_to_even_when_there_is_no_link(pump: Pump) -> None:
     def steps() -> Steps:
         pump.worker.order(Order(id=1, action="snapshot"))
-        pump.worker.order(Order(id=2, action="rescan", target="/"))
+        pump.worker.order(Order(id=2, action="rescan", target="j/"))
         yield
         assert [(reply[0], reply[2]) for reply in pump.runtime.replies] == [(1, False), (2, True)]
 

@@ -570,14 +570,27 @@ def test_a_flat_scan_stays_in_its_directory(inside, still):
     assert sent(items) == {b"/d", b"/d/e"}
 
 
-def test_a_scan_of_what_is_no_known_directory_looks_at_the_name(inside, still):
-    make(inside / "d")
+@pytest.mark.parametrize(("path", "expected"), [
+    (b"/d/f", {b"/d/f"}),
+    (b"/d/gone", {b"/d/gone"}),
+    (b"/nowhere/f", {b"/nowhere"}),
+    (b"/d/new", {b"/d/new", b"/d/new/sub", b"/d/new/sub/f", b"/d/new/g"}),
+    (b"/d/new/sub", {b"/d/new", b"/d/new/sub", b"/d/new/sub/f", b"/d/new/g"}),
+])  # fmt: skip
+def test_a_scan_of_what_is_no_known_directory_looks_at_the_name_or_at_what_is_on_the_way(
+    inside, still, blindfold, path, expected
+):
+    make(inside / "d", "f", "gone")
     still.begin()
-    (inside / "d" / "f").write_text("")
-    still.read()
-    (done,) = [item for item in still.source.scan_path(b"/d/f", recursive=True, job_id="j") if item is not None]
-    assert done.complete is False
-    assert b"/d/f" in sent(still.say())
+    with blindfold:
+        (inside / "d" / "f").write_text("new")
+        (inside / "d" / "gone").unlink()
+        make(inside / "d" / "new" / "sub", "f")
+        (inside / "d" / "new" / "g").write_text("g")
+    *items, done = [item for item in still.source.scan_path(path, recursive=True, job_id="j") if item is not None]
+    assert (done.job_id, done.path, done.complete) == ("j", path, True)
+    assert {item.message_source for item in items} == {MessageSource.ON_DEMAND}
+    assert sent(items) == expected
 
 
 # -- the class ------------------------------------------------------------------------------------------

@@ -128,6 +128,27 @@ def test_an_audit_of_no_known_kind_is_400_and_says_which_there_are(client: AsgiC
     assert agent.asked == []
 
 
+@pytest.mark.parametrize(("query", "path"), [
+    ("", "/"), ("?path=/", "/"), ("?path=/a%20b/c", "/a%20b/c"), ("?path=/caf%E9/", "/caf%E9/"),
+])  # fmt: skip
+def test_a_rescan_is_forwarded_with_its_path_and_answered_with_a_job(
+    client: AsgiClient, agent: Agent, query: str, path: str
+) -> None:
+    answer = client.post(f"/api/pipes/p.one/rescan{query}", headers=AUTHORISED)
+    assert answer.status == 200
+    assert agent.asked == [("rescan", f"p.one/{answer.json()['job_id']}{path}")]
+
+
+@pytest.mark.parametrize("path", ["a", "/..", "/a/../b", "/./a", "/a%00", "..%2Fa"])
+def test_a_rescan_of_no_path_below_the_root_is_400_and_says_what_to_give(
+    client: AsgiClient, agent: Agent, path: str
+) -> None:
+    answer = client.post(f"/api/pipes/p.one/rescan?path={path}", headers=AUTHORISED)
+    assert answer.status == 400
+    assert "begin with /, and leave out . and .." in answer.json()["detail"]
+    assert agent.asked == []
+
+
 def test_a_reload_is_forwarded(client: AsgiClient, agent: Agent) -> None:
     assert client.post("/api/reload", headers=AUTHORISED).status == 200
     assert agent.asked == [("reload", "")]

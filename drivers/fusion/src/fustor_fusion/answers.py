@@ -122,7 +122,7 @@ class JobProgress(msgspec.Struct, frozen=True):
 
 
 class JobInfo(msgspec.Struct, frozen=True):
-    """An on-demand scan: `PENDING` or `COMPLETED`."""
+    """An on-demand scan: `PENDING` or `COMPLETED`; what it has found so far, and whether all was looked at."""
 
     job_id: str
     view_id: str
@@ -131,6 +131,8 @@ class JobInfo(msgspec.Struct, frozen=True):
     progress: JobProgress
     created_at: float
     completed_at: float | None
+    rows: int
+    complete: bool | None
 
 
 class JobList(msgspec.Struct, frozen=True):

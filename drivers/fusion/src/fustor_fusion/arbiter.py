@@ -49,7 +49,8 @@ class Applied(msgspec.Struct):
         refused: The rows that can never be taken.
         snapshot_complete: A complete `SnapshotEnd` was among them.
         audit_complete: A complete `AuditEnd` was among them.
-        jobs: Identifiers of finished on-demand scans.
+        jobs: What was said of on-demand scans that are over.
+        scanned: How many of the rows on-demand scans found.
         realtime_index: The highest index of a change that was seen as it happened; 0 without.
         look_at: Names that the agent must look at, since another name of the same file is gone.
     """
@@ -58,7 +59,8 @@ class Applied(msgspec.Struct):
     refused: list[Refused] = []
     snapshot_complete: bool = False
     audit_complete: bool = False
-    jobs: list[str] = []
+    jobs: list[JobDone] = []
+    scanned: int = 0
     realtime_index: int = 0
     look_at: list[bytes] = []
 
@@ -121,7 +123,9 @@ class Arbiter:
             elif isinstance(item, AuditEnd):
                 applied.audit_complete |= item.complete
             elif isinstance(item, JobDone):
-                applied.jobs.append(item.job_id)
+                applied.jobs.append(item)
+            if source is MessageSource.ON_DEMAND and isinstance(item, (UpdateEvent, InsertEvent, DeleteEvent)):
+                applied.scanned += len(item.rows)
         self.flush()
         self._links.spread()
         if applied.snapshot_complete or applied.audit_complete:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from fustor_core.drivers import Role as SessionRole
 from fustor_event_model import FsItem, MessageSource, SnapshotEnd
+from fustor_fusion.arbiter import Applied
 from fustor_fusion.context import Context, answer, decode
 from fustor_fusion.endpoints import JSON, Endpoint
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
@@ -239,18 +240,21 @@ class PipeRoutes:
             view.lag_s = max(0.0, time.time() - applied.realtime_index / 1e9)
         if applied.look_at:
             view.ask_to_look(session.id, applied.look_at)
-        self._note(view, session, applied.jobs, snapshot=applied.snapshot_complete, audit=applied.audit_complete)
+        self._note(view, session, applied, audit=applied.audit_complete)
         refused = [RefusedAnswer(base64.b64encode(row.path).decode("ascii"), row.reason) for row in applied.refused]
         return PushAnswer(applied.rows, refused)
 
-    def _note(self, view: View, session: AgentSession, jobs: list[str], *, snapshot: bool, audit: bool) -> None:
+    def _note(self, view: View, session: AgentSession, applied: Applied, *, audit: bool) -> None:
+        snapshot, jobs = applied.snapshot_complete, applied.jobs
         if snapshot:
             view.sessions.accept_snapshot(session.id)
         if audit:
             view.last_audit_at = time.time()
             view.audit_count += 1
-        for job_id in jobs:
-            view.jobs.report(session.id, job_id=job_id, path=None, now_at=time.time())
+        if applied.scanned:
+            view.jobs.count(session.id, applied.scanned)
+        for job in jobs:
+            view.jobs.report(session.id, job_id=job.job_id, path=None, now_at=time.time(), complete=job.complete)
         if snapshot or jobs:
             view.notify()
 
@@ -322,7 +326,7 @@ class PipeRoutes:
         applied = await view.submit(partial(
             apply_public, items=make_items, agent=session.agent_id, pipe=session.pipe_id, session_id=session.id,
             leads=leads, present=view.sessions.list_present()))
-        self._note(view, session, [], snapshot=applied.snapshot_complete, audit=audited)
+        self._note(view, session, applied, audit=audited)
         return refused + [RefusedAnswer(base64.b64encode(row.path).decode("ascii"), row.reason)
                           for row in applied.refused]
 

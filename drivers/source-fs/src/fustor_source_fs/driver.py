@@ -152,12 +152,17 @@ class FsSource(SourceDriver):
     def scan_path(self, path: bytes, *, recursive: bool, job_id: str) -> Iterator[Item | None]:
         """Yield what is at and below a path; see the contract."""
         node, rest = self._tree.find(path)
-        complete = not rest
-        if rest:  # not a directory that is known: one look at the name, or at its nearest ancestor
-            self._work.look(node, rest[0])
+        # First one look at its name, or at the topmost on the way that is no directory that is known: it may be gone.
+        above, name = (node, rest[0]) if rest else (node.parent, node.name)
+        complete = above is None
+        if above is not None:
+            for event in self._look_at(above, [name], MessageSource.ON_DEMAND):
+                complete = True
+                yield event
+        directory, left = self._tree.find(path)
         walk = Walk(self._places, self._retries, self._work)
-        if not rest:
-            walk.add(node)
+        if len(left) < max(1, len(rest)):
+            walk.add(directory)
         found = walk.add if recursive else self._mark_unlisted
         try:
             while walk:
@@ -186,9 +191,7 @@ class FsSource(SourceDriver):
             if len(rest) == 1:  # else it is a directory, or in one that is not known
                 names.setdefault(node, []).append(rest[0])
         for node, members in names.items():
-            group = self._work.open_group(None)
-            group.names = dict.fromkeys(members, True)
-            yield from self._looker.look(node, group, MessageSource.SENTINEL)
+            yield from self._look_at(node, members, MessageSource.SENTINEL)
             self._absorb()
 
     # -- what goes in ----------------------------------------------------------------------
@@ -340,6 +343,11 @@ class FsSource(SourceDriver):
                 yield from self._lister.list_directory(node, MessageSource.SNAPSHOT, walk.append)
         self._snapshot_owed = False
         yield self._make_snapshot_end(complete=self._tree.root.listed > begun)
+
+    def _look_at(self, node: Node, names: Sequence[bytes], lane: MessageSource) -> Iterator[Item]:
+        group = self._work.open_group(None)
+        group.names = dict.fromkeys(names, True)
+        return self._looker.look(node, group, lane)
 
     def _mark_unlisted(self, node: Node) -> None:
         if self._places.needs_listing(node):
