@@ -83,6 +83,7 @@ def render_config() -> str:
         ("`sources[]`", agent.SourceConfig),
         ("`senders[]`", agent.SenderConfig),
         ("`pipes[]`", agent.PipeConfig),
+        ("`workers.source`, `workers.pusher`, `workers.fusion`, `workers.console`", agent.WorkerConfig),
     ]
     for driver in list_drivers():
         if driver.kind is DriverKind.SOURCE:
@@ -155,7 +156,9 @@ def _name_type(shape: shapes.Type) -> str:
     if isinstance(shape, shapes.UnionType):
         return ", or ".join(_name_type(part) for part in shape.types if not isinstance(part, shapes.NoneType))
     if isinstance(shape, shapes.IntType):
-        return "whole number" if shape.ge is None else f"{shape.ge} to {shape.le}"
+        if shape.ge is None:
+            return "whole number"
+        return f"{shape.ge} or more" if shape.le is None else f"{shape.ge} to {shape.le}"
     if isinstance(shape, shapes.StructType):
         return "mapping: " + ", ".join(f"`{field.encode_name}`" for field in shape.fields)
     if isinstance(shape, shapes.VarTupleType):

@@ -120,6 +120,47 @@ class PipeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     full_audit_interval_s: Interval = 86_400.0
 
 
+class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    What each worker of a kind may use, and how it is treated when it fails.
+
+    Args:
+        soft_memory_mb: A worker that uses more (million bytes) is reported, and replaced once it owes no work.
+        hard_memory_mb: A worker that needs more fails, and is replaced.
+        open_files: How many descriptors it may have.
+        nice: How far it stands back behind other programs.
+        restart_cap_s: The longest delay between restarts.
+        healthy_after_s: A worker that was ready for this long is restarted at once again.
+        stuck_after_s: How long it may owe work without moving; null leaves it to the kind of worker.
+            A pusher's must be longer than the time limit of its driver.
+    """
+
+    soft_memory_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    hard_memory_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    open_files: Annotated[int, msgspec.Meta(ge=64)] | None = None
+    nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 0
+    restart_cap_s: Annotated[float, msgspec.Meta(ge=0.25)] = 10.0
+    healthy_after_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    stuck_after_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
+class WorkersConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Limits of the agent's processes, by kind; each worker has them for itself.
+
+    Args:
+        source: The source worker of each pipe.
+        pusher: The pusher worker of each pipe.
+        fusion: The embedded Fusion.
+        console: The console.
+    """
+
+    source: WorkerConfig = WorkerConfig()
+    pusher: WorkerConfig = WorkerConfig()
+    fusion: WorkerConfig = WorkerConfig()
+    console: WorkerConfig = WorkerConfig()
+
+
 class _FileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What may stand in the file."""
 
@@ -128,6 +169,7 @@ class _FileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources: tuple[SourceConfig, ...] = ()
     senders: tuple[SenderConfig, ...] = ()
     pipes: tuple[PipeConfig, ...] = ()
+    workers: WorkersConfig = WorkersConfig()
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -140,6 +182,7 @@ class Config(msgspec.Struct, frozen=True):
         sources: By id, unique.
         senders: By id, unique.
         pipes: By id, unique; their sources and senders exist.
+        workers: Limits of the processes.
         file: The file it was read from; None for `--watch`.
         watch: The directory of `--watch`; None for a file.
         lines: The line of each key; empty for `--watch`.
@@ -150,6 +193,7 @@ class Config(msgspec.Struct, frozen=True):
     sources: tuple[SourceConfig, ...] = ()
     senders: tuple[SenderConfig, ...] = ()
     pipes: tuple[PipeConfig, ...] = ()
+    workers: WorkersConfig = WorkersConfig()
     file: str | None = None
     watch: str | None = None
     lines: dict[KeyPath, int] = {}
@@ -264,6 +308,7 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
         sources=tuple(sources.values()),
         senders=tuple(senders.values()),
         pipes=tuple(pipes.values()),
+        workers=_take_section(value, "workers", WorkersConfig, misfits),
         file=str(path),
         lines=document.lines,
     )

@@ -24,7 +24,7 @@ def list_differences(before: Config, after: Config) -> tuple[str, ...]:
 
 
 def _list_sections(config: Config) -> dict[str, _Keys]:
-    sections: dict[str, msgspec.Struct] = {"console": config.console, "fusion": config.fusion}
+    sections: dict[str, msgspec.Struct] = {name: getattr(config, name) for name in ("console", "fusion", "workers")}
     for kind, entries in (("sources", config.sources), ("senders", config.senders), ("pipes", config.pipes)):
         sections |= {f"{kind}[{entry.id}]": entry for entry in entries}
     # A driver's configuration may hold anything that YAML can.

@@ -3,11 +3,12 @@
 import functools
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
-from fustor_agent.config import Config, PipeConfig
+from fustor_agent.config import Config, PipeConfig, WorkerConfig
 from fustor_agent.drivercheck import resolve_embedded
 from fustor_agent.paths import Paths
 from fustor_agent.workers import console, fusion, pusher, source
@@ -15,7 +16,7 @@ from fustor_core.clock import IndexClock
 from fustor_core.drivers import PusherContext, SourceContext
 from fustor_core.program import logs
 from fustor_core.program.listener import format_url
-from fustor_supervisor.specs import LinkSpec, StuckLimits, WorkerSpec
+from fustor_supervisor.specs import LinkSpec, ResourceLimits, RestartPolicy, StuckLimits, WorkerSpec
 
 CONSOLE: Final = "console"
 FUSION: Final = "fusion"
@@ -97,13 +98,14 @@ def _plan_source(config: Config, pipe: PipeConfig, paths: Paths, identity: Ident
         # The clock's seed is for this run; it is no part of what a reload compares.
         source.main(runtime, settings, context(clock=IndexClock(identity.seed_ns)))
 
-    return WorkerSpec(
+    spec = WorkerSpec(
         name=pipe.id + SOURCE_SUFFIX,
         main=main,
         fingerprint=_fingerprint(settings),
         limits=_SOURCE_LIMITS,
         stop_rank=_SOURCE_RANK,
     )
+    return _limit(spec, config.workers.source)
 
 
 def _plan_pusher(config: Config, pipe: PipeConfig, paths: Paths, identity: Identity) -> WorkerSpec:
@@ -122,13 +124,14 @@ def _plan_pusher(config: Config, pipe: PipeConfig, paths: Paths, identity: Ident
         agent_id=identity.agent_id,
         state_dir=paths.state_dir / "pushers" / pipe.id,
     )
-    return WorkerSpec(
+    spec = WorkerSpec(
         name=pipe.id + PUSHER_SUFFIX,
         main=_bind(pusher.main, settings, context),
         fingerprint=_fingerprint(settings),
         limits=_PUSHER_LIMITS,
         stop_rank=_PUSHER_RANK,
     )
+    return _limit(spec, config.workers.pusher)
 
 
 def _plan_fusion(config: Config, paths: Paths, identity: Identity) -> WorkerSpec:
@@ -140,23 +143,49 @@ def _plan_fusion(config: Config, paths: Paths, identity: Identity) -> WorkerSpec
         agent_key=identity.agent_key,
         reader_key=identity.reader_key,
     )
-    return WorkerSpec(
+    spec = WorkerSpec(
         name=FUSION,
         main=_bind(fusion.main, settings),
         fingerprint=_fingerprint(settings),
         stop_rank=_FUSION_RANK,
     )
+    return _limit(spec, config.workers.fusion)
 
 
 def _plan_console(config: Config, identity: Identity) -> WorkerSpec:
     settings = console.ConsoleSettings(host=config.console.host, port=config.console.port, token=identity.token)
-    return WorkerSpec(
+    spec = WorkerSpec(
         name=CONSOLE,
         main=_bind(console.main, settings),
         fingerprint=_fingerprint(settings),
         stop_rank=_CONSOLE_RANK,
         wants_status=True,
     )
+    return _limit(spec, config.workers.console)
+
+
+def _limit(spec: WorkerSpec, config: WorkerConfig) -> WorkerSpec:
+    """Give a worker the limits of the configuration; those that only its start can set are part of its fingerprint."""
+    resources = ResourceLimits(
+        soft_memory_bytes=_to_bytes(config.soft_memory_mb),
+        hard_memory_bytes=_to_bytes(config.hard_memory_mb),
+        open_files=config.open_files,
+        nice=config.nice,
+    )
+    limits = spec.limits
+    if config.stuck_after_s is not None:
+        limits = replace(limits, owed_s=config.stuck_after_s, phases=dict.fromkeys(limits.phases, config.stuck_after_s))
+    return replace(
+        spec,
+        fingerprint=_hash(f"{spec.fingerprint} {resources}"),
+        restart=RestartPolicy(cap_s=config.restart_cap_s, healthy_after_s=config.healthy_after_s),
+        limits=limits,
+        resources=resources,
+    )
+
+
+def _to_bytes(megabytes: int | None) -> int | None:
+    return None if megabytes is None else megabytes * 1_000_000
 
 
 def _bind(main: Callable[..., None], *args: object) -> Callable[[Any], None]:
@@ -171,4 +200,8 @@ def _fingerprint(settings: msgspec.Struct) -> str:
     """Name what a worker runs with, without showing it: it may hold credentials."""
     # Not as JSON: a path may hold bytes that are no UTF-8, and a number more digits than 64 bits.
     builtins = msgspec.to_builtins(settings, order="sorted", enc_hook=str)
-    return hashlib.sha256(ascii(builtins).encode()).hexdigest()
+    return _hash(ascii(builtins))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -103,6 +103,7 @@ def _describe_worker(worker: "WorkerStatus") -> WorkerInfo:
         retry_in_s=worker.retry_in_s,
         deaths=[_describe_death(death) for death in worker.deaths],
         failures=worker.failures,
+        concern=worker.concern,
     )
 
 

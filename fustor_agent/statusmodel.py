@@ -55,6 +55,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
         last_error: What it said before it failed.
         retry_in_s: In backoff, when it is started again.
         deaths: How its last ten processes ended, oldest first, also before the agent was started.
+        concern: What a person should know of a worker that runs, such as that it uses too much memory.
         failures: How often in a row it failed without having been healthy in between; it may be healthy by now.
     """
 
@@ -74,6 +75,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     retry_in_s: float | None = None
     deaths: list[LastExit] = []
     failures: int = 0
+    concern: str | None = None
 
     @property
     def is_broken(self) -> bool:
@@ -203,4 +205,6 @@ def find_faults(status: AgentStatus) -> list[str]:
     for worker in status.workers:
         if worker.is_broken and worker.pipe not in told:
             faults.append(f"{worker.name}: {worker.state}: {worker.last_error or 'no reason was given'}")
+        if worker.concern:
+            faults.append(f"{worker.name}: {worker.concern}")
     return faults

@@ -1,6 +1,14 @@
 from msgspec.structs import replace
 
-from fustor_agent.config import Config, ConsoleConfig, PipeConfig, SenderConfig, SourceConfig
+from fustor_agent.config import (
+    Config,
+    ConsoleConfig,
+    PipeConfig,
+    SenderConfig,
+    SourceConfig,
+    WorkerConfig,
+    WorkersConfig,
+)
 from fustor_agent.configdiff import list_differences
 
 CONFIG = Config(
@@ -23,6 +31,7 @@ def test_each_key_that_changed_is_named_with_both_values() -> None:
     after = replace(
         CONFIG,
         console=ConsoleConfig(port=8200),
+        workers=WorkersConfig(source=WorkerConfig(nice=5)),
         sources=(CONFIG.sources[0], replace(CONFIG.sources[1], config=params)),
         pipes=(CONFIG.pipes[0], replace(CONFIG.pipes[1], enabled=False)),
     )
@@ -32,6 +41,7 @@ def test_each_key_that_changed_is_named_with_both_values() -> None:
         'sources[b].config.driver_params.file_pattern: "*" -> "*.csv"',
         "sources[b].config.driver_params.names: changed",
         'sources[b].config.uri: "/b" -> "/c"',
+        "workers.source.nice: 0 -> 5",
     )
 
 

@@ -4,10 +4,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from fustor_agent.config import Config, ConsoleConfig, FusionConfig, PipeConfig, SenderConfig, SourceConfig
+from fustor_agent.config import (
+    Config,
+    ConsoleConfig,
+    FusionConfig,
+    PipeConfig,
+    SenderConfig,
+    SourceConfig,
+    WorkerConfig,
+    WorkersConfig,
+)
 from fustor_agent.paths import Paths
 from fustor_agent.plan import Identity, Plan, make_plan
-from fustor_supervisor.specs import LinkSpec, check_plan
+from fustor_supervisor.specs import LinkSpec, ResourceLimits, check_plan
 
 IDENTITY = Identity(agent_id="agent", seed_ns=5, token="token", agent_key="push", reader_key="read")
 CONFIG = Config(
@@ -85,10 +94,28 @@ def test_the_same_configuration_changes_nothing_in_another_run() -> None:
             {"r.source", "r.pusher", "fusion"},
         ),
         ({"sources": (*CONFIG.sources, SourceConfig("c", "fs", {"uri": "/c"}))}, set()),
+        ({"workers": WorkersConfig(source=WorkerConfig(nice=5))}, {"p.source", "q.source"}),
+        ({"workers": WorkersConfig(console=WorkerConfig(hard_memory_mb=500))}, {"console"}),
+        ({"workers": WorkersConfig(pusher=WorkerConfig(restart_cap_s=60.0, stuck_after_s=300.0))}, set()),
     ],
 )
 def test_a_change_touches_only_the_workers_that_run_with_it(change: dict[str, Any], workers: set[str]) -> None:
     assert changed(plan_of(), plan_of(replace(CONFIG, **change))) == workers
+
+
+def test_limits_are_those_of_the_kind_of_worker() -> None:
+    limited = WorkerConfig(
+        soft_memory_mb=100, hard_memory_mb=200, open_files=300, nice=4, restart_cap_s=5.0, healthy_after_s=6.0,
+        stuck_after_s=7.0,
+    )  # fmt: skip
+    plan = plan_of(replace(CONFIG, workers=WorkersConfig(source=limited)))
+    workers = {worker.name: worker for worker in plan.workers}
+    source = workers["q.source"]
+    assert source.resources == ResourceLimits(100_000_000, 200_000_000, 300, 4)
+    assert (source.restart.cap_s, source.restart.healthy_after_s) == (5.0, 6.0)
+    assert {source.limits.owed_s, *source.limits.phases.values()} == {7.0}
+    assert workers["q.pusher"].resources == ResourceLimits()
+    assert workers["q.pusher"].limits.owed_s == 75.0
 
 
 def test_no_secret_can_be_read_from_a_plan() -> None:

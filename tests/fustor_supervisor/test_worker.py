@@ -11,7 +11,7 @@ from fustor_supervisor import messages
 from fustor_supervisor.decisions import Dump, Inspect, Kill, Send, Spawn, Wait
 from fustor_supervisor.exitcodes import ExitCode
 from fustor_supervisor.process import Exit
-from fustor_supervisor.specs import RestartPolicy, StuckLimits, WorkerSpec
+from fustor_supervisor.specs import ResourceLimits, RestartPolicy, StuckLimits, WorkerSpec
 from fustor_supervisor.states import LINKED, WorkerState
 from fustor_supervisor.worker import DUMP_S, FORK_RETRY_S, KILL_LIMIT_S, Worker
 
@@ -193,12 +193,62 @@ def test_messages_of_a_worker_that_is_being_stopped_move_nothing(worker: Worker)
     assert worker.on_ping_time(100.0) == []
 
 
+LARGE = replace(SPEC, resources=ResourceLimits(soft_memory_bytes=100_000_000))
+
+
+def test_a_worker_above_its_soft_ceiling_is_reported_and_stopped_once_it_owes_no_work() -> None:
+    worker = make_worker(LARGE)
+    spawn(worker)
+    assert worker.on_measured(99_000_000, 1.0) == []
+    report(worker, 2.0, 1, owed=True)
+    assert worker.on_measured(150_000_000, 5.0) == []
+    status = worker.describe(5.0)
+    assert (status.state, status.memory_bytes) == ("running", 150_000_000)
+    assert status.concern == "it uses 150 MB of memory, its soft ceiling is 100 MB"
+    report(worker, 6.0, 1)
+    assert worker.on_measured(150_000_000, 10.0) == [Send(messages.Stop(grace_s=3.0)), Wait(13.0)]
+    assert worker.on_died(Exit(0), 11.0) == [Wait(None), Spawn()]
+    assert worker.deaths[-1].reason == "it uses 150 MB of memory, its soft ceiling is 100 MB"
+    assert not worker.deaths[-1].asked
+    spawn(worker, 11.0)
+    assert worker.describe(11.0).concern is None
+
+
+def test_a_worker_that_is_too_large_from_the_start_is_not_restarted_without_pause() -> None:
+    worker = make_worker(LARGE)
+    waits = []
+    for _ in range(3):
+        spawn(worker)
+        worker.on_measured(150_000_000, 5.0)
+        waits += [each for each in worker.on_died(Exit(0), 5.0) if isinstance(each, Wait) and each.until is not None]
+        worker.on_deadline(99.0)
+    assert waits == [Wait(5.25), Wait(5.5)]
+
+
+def test_a_worker_that_shrinks_again_is_no_concern_any_more() -> None:
+    worker = make_worker(LARGE)
+    spawn(worker)
+    report(worker, 1.0, 1, owed=True)
+    worker.on_measured(150_000_000, 5.0)
+    worker.on_measured(50_000_000, 10.0)
+    assert worker.describe(10.0).concern is None
+    assert worker.on_measured(None, 15.0) == []
+
+
+def test_running_out_of_memory_names_the_hard_ceiling() -> None:
+    worker = make_worker(replace(SPEC, resources=ResourceLimits(hard_memory_bytes=100_000_000)))
+    spawn(worker)
+    worker.on_message(messages.Failed(generation=1, error="MemoryError: "), 1.0)
+    worker.on_died(Exit(1), 1.0)
+    assert worker.last_error == "it needs more memory than its hard ceiling of 100 MB: MemoryError: "
+
+
 class Lives(RuleBasedStateMachine):
     """Whatever happens in whatever order: no illegal move, one process at most, no way to get lost."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.worker = make_worker()
+        self.worker = make_worker(LARGE)
         self.now = 0.0
         self.has_process = False
         self.deadline: float | None = None
@@ -249,7 +299,12 @@ class Lives(RuleBasedStateMachine):
 
     @rule(fingerprint=st.sampled_from("ab"), up=st.booleans())
     def change(self, fingerprint: str, up: bool) -> None:
-        self.carry_out(self.worker.change(replace(SPEC, fingerprint=fingerprint, up=up), self.now))
+        self.carry_out(self.worker.change(replace(LARGE, fingerprint=fingerprint, up=up), self.now))
+
+    @precondition(lambda self: self.has_process)
+    @rule(memory=st.sampled_from([None, 1, 150_000_000]))
+    def measure(self, memory: int | None) -> None:
+        self.carry_out(self.worker.on_measured(memory, self.now))
 
     @rule()
     def kill(self) -> None:

@@ -11,16 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
-from fustor_supervisor import Death, RestartPolicy, Runtime, StuckLimits, Supervisor, WorkerSpec
+from fustor_supervisor import Death, ResourceLimits, RestartPolicy, Runtime, StuckLimits, Supervisor, WorkerSpec
 from fustor_supervisor.testing import are_running, find_worker, turn_until
 
 NOW = RestartPolicy(first_s=0.0, base_s=0.0)
 # Each limit is short only where it is meant to be reached: on a busy machine it would be reached by others too.
 PATIENT = StuckLimits(start_s=60.0, answer_s=60.0, owed_s=60.0, ping_s=0.1)
 SHORT_START, SHORT_ANSWER, SHORT_WORK = (replace(PATIENT, **{key: 1.0}) for key in ("start_s", "answer_s", "owed_s"))
+
+
+MB = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,20 @@ class Fault:
         cause: Matches what the status says about it.
         wrote: Matches what it wrote last.
         limits: Of the worker.
+        resources: Makes those of the worker.
     """
 
     do: Callable[[Runtime], object]
     cause: str
     wrote: str = ""
     limits: StuckLimits = PATIENT
+    resources: Callable[[], ResourceLimits] = ResourceLimits
+
+
+def read_own(field: str) -> int:
+    """Return what this process, and so a fork of it, uses from the start, in bytes."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:")]
+    return int(line.split()[1]) * 1024
 
 
 def kill_by(number: signal.Signals) -> Callable[[Runtime], object]:
@@ -80,9 +92,23 @@ def overflow_the_stack(runtime: Runtime) -> None:
 
 
 def use_up_descriptors(runtime: Runtime) -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
-    for _ in range(32):
+    while True:
         os.open("/", os.O_RDONLY)
+
+
+def use_up_memory(runtime: Runtime) -> None:
+    held = bytearray()
+    while True:
+        held += bytes(16 * MB)
+
+
+def leak_while_it_works(runtime: Runtime) -> None:
+    runtime.report({"rows": 1}, owed=True)
+    held = bytearray(os.urandom(1)) * (200 * MB)
+    runtime.report({"rows": 2})
+    runtime.stop_requested.wait()
+    assert held
+    runtime.report({"rows": 3})  # what it had read is delivered
 
 
 def write_to_a_full_disk(runtime: Runtime) -> None:
@@ -126,7 +152,19 @@ FAULTS = {
     "an endless recursion": Fault(overflow_the_stack, "^RecursionError: maximum recursion depth"),
     "a library that is missing": Fault(use_what_is_not_installed, "^ModuleNotFoundError: .*no_such_library"),
     "a full disk": Fault(write_to_a_full_disk, "^OSError: .*No space left on device"),
-    "too many open files": Fault(use_up_descriptors, "^OSError: .*Too many open files"),
+    "too many open files": Fault(
+        use_up_descriptors, "^OSError: .*Too many open files", resources=lambda: ResourceLimits(open_files=100)
+    ),
+    "more memory than the hard ceiling": Fault(
+        use_up_memory,
+        "^it needs more memory than its hard ceiling of .* MB: MemoryError",
+        resources=lambda: ResourceLimits(hard_memory_bytes=read_own("VmData") + 200 * MB),
+    ),
+    "more memory than the soft ceiling": Fault(
+        leak_while_it_works,
+        "^it uses .* MB of memory, its soft ceiling is ",
+        resources=lambda: ResourceLimits(soft_memory_bytes=read_own("RssAnon") + 100 * MB),
+    ),
     "an exit code": Fault(lambda runtime: os._exit(3), "^exited with code 3$"),
     "an exit with a text": Fault(leave_with_a_text, "^exited with code 1$", "cannot open the frobnicator"),
     "a main that returns": Fault(lambda runtime: None, "^its main returned without being asked to stop$"),
@@ -182,7 +220,8 @@ def test_the_status_names_the_cause(supervisor: Supervisor, name: str) -> None:
         runtime.ready()
         runtime.stop_requested.wait()
 
-    supervisor.apply([WorkerSpec("a", main, restart=NOW, limits=fault.limits), WorkerSpec("b", neighbour)], [])
+    faulty = WorkerSpec("a", main, restart=NOW, limits=fault.limits, resources=fault.resources())
+    supervisor.apply([faulty, WorkerSpec("b", neighbour)], [])
     supervisor.start()
     turn_until(supervisor, lambda: find_worker(supervisor, "a").generation >= 2 and are_running(supervisor))
     status = find_worker(supervisor, "a")
@@ -192,6 +231,35 @@ def test_the_status_names_the_cause(supervisor: Supervisor, name: str) -> None:
     assert (death.generation, death.asked) == (1, False)
     assert status.last_error is not None
     assert find_worker(supervisor, "b").generation == 1
+
+
+def test_limits_hold_in_the_worker_and_nowhere_else(supervisor: Supervisor) -> None:
+    def main(runtime: Runtime) -> None:
+        files, data = (resource.getrlimit(number)[0] for number in (resource.RLIMIT_NOFILE, resource.RLIMIT_DATA))
+        runtime.report({"files": files, "data": data, "nice": os.nice(0)})
+        runtime.ready()
+        runtime.stop_requested.wait()
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_DATA), os.nice(0)
+    limits = ResourceLimits(hard_memory_bytes=1 << 40, open_files=77, nice=3)
+    supervisor.apply([WorkerSpec("a", main, resources=limits)], [])
+    supervisor.start()
+    turn_until(supervisor, lambda: find_worker(supervisor, "a").counters)
+    wanted = {"files": 77, "data": 1 << 40, "nice": min(19, before[2] + 3)}
+    assert find_worker(supervisor, "a").counters == wanted
+    assert before == (resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_DATA), os.nice(0))
+
+
+def test_a_limit_that_is_out_of_reach_waits_for_a_reload_and_says_so(supervisor: Supervisor) -> None:
+    def main(runtime: Runtime) -> None:
+        runtime.ready()
+        runtime.stop_requested.wait()
+
+    supervisor.apply([WorkerSpec("a", main, resources=ResourceLimits(open_files=1 << 40))], [])
+    supervisor.start()
+    turn_until(supervisor, lambda: find_worker(supervisor, "a").state == "fatal")
+    error = find_worker(supervisor, "a").last_error or ""
+    assert error.startswith("open_files = 1099511627776 is more than this process may have; use at most ")
 
 
 def test_there_are_twenty_kinds_of_fault() -> None:

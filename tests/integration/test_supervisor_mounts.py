@@ -31,7 +31,7 @@ def serve(runtime):
     runtime.stop_requested.wait()
 
 def tell(**facts):
-    print(json.dumps(facts | {"status": {w.name: [w.state, w.generation, w.stuck, w.last_error]
+    print(json.dumps(facts | {"status": {w.name: [w.state, w.generation, w.fault, w.last_error]
                                          for w in supervisor.status().workers}}), flush=True)
 
 limits = StuckLimits(owed_s=60.0, phases={"snapshot": 0.3}, ping_s=0.1)

@@ -20,7 +20,7 @@ from fustor_supervisor.notifier import Notifier
 from fustor_supervisor.policy import is_stuck, next_delay
 from fustor_supervisor.requests import RequestResult
 from fustor_supervisor.runtime import Runtime
-from fustor_supervisor.specs import LinkSpec, RestartPolicy, StuckLimits, WorkerSpec
+from fustor_supervisor.specs import LinkSpec, ResourceLimits, RestartPolicy, StuckLimits, WorkerSpec
 from fustor_supervisor.states import WorkerEvent, WorkerState, advance
 from fustor_supervisor.status import Death, SupervisorStatus, WorkerStatus
 
@@ -45,6 +45,7 @@ __all__ = [
     "Request",
     "RequestResult",
     "RequestTimedOut",
+    "ResourceLimits",
     "RestartPolicy",
     "Runtime",
     "StuckLimits",

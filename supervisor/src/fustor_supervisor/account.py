@@ -85,6 +85,11 @@ class Account:
         return self._ping
 
     @property
+    def owes_work(self) -> bool:
+        """Whether it says so, or owes a reply."""
+        return self.report.owed or bool(self._commands)
+
+    @property
     def owes_pong(self) -> bool:
         """Whether a ping is unanswered."""
         return self._progress.ping_owed_since is not None

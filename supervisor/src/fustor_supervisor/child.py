@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from fustor_supervisor.exitcodes import ExitCode, leave
+from fustor_supervisor.resources import limit_this_process
 from fustor_supervisor.runtime import Runtime
+from fustor_supervisor.specs import ResourceLimits
 from fustor_supervisor.wakeup import SignalWatch, Wakeup
 
 _PR_SET_PDEATHSIG: Final = 1  # man 2 prctl
@@ -44,6 +46,7 @@ class Inheritance:
         lifeline: Reading end of the pipe that closes with the supervisor.
         error_output: Becomes its standard error.
         supervisor_pid: Its parent, as long as that lives.
+        resources: Its limits.
         stop_grace_s: Grace if it is stopped by a signal instead of a message.
         close_foreign: Closes the descriptors of the supervisor and of siblings.
     """
@@ -55,6 +58,7 @@ class Inheritance:
     lifeline: int
     error_output: int
     supervisor_pid: int
+    resources: ResourceLimits
     stop_grace_s: float
     close_foreign: Callable[[], None]
 
@@ -77,17 +81,21 @@ def run_child(inheritance: Inheritance) -> NoReturn:
             wakeup,
             stop_grace_s=inheritance.stop_grace_s,
         )
-        code = _run_main(inheritance.main, runtime)
+        code = _run_main(inheritance, runtime)
     except BaseException:  # the very edge of the process: nothing above could report it
         traceback.print_exc()
     finally:
         leave(code)
 
 
-def _run_main(main: Callable[[Runtime], None], runtime: Runtime) -> int:
+def _run_main(inheritance: Inheritance, runtime: Runtime) -> int:
     runtime.start()
     try:
-        main(runtime)
+        limit_this_process(inheritance.resources)
+    except OSError as err:
+        runtime.fail(str(err), permanent=True)
+    try:
+        inheritance.main(runtime)
     except SystemExit as err:
         return err.code if isinstance(err.code, int) else int(err.code is not None)
     except BaseException as err:  # the edge of the worker: whatever its main raises ends it

@@ -108,6 +108,7 @@ class ForkedProcess:
                 lifeline=lifeline,
                 error_output=error_output,
                 supervisor_pid=os.getpid(),
+                resources=spec.resources,
                 stop_grace_s=spec.stop_grace_s,
                 close_foreign=close_in_child,
             )

@@ -1,4 +1,4 @@
-"""What the kernel says of a process, for people; None where there is no /proc or no permission."""
+"""What the kernel says of a process; None where there is no /proc or no permission."""
 
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,15 @@ def describe_process(pid: int) -> str | None:
         return None
     function = _read(tasks / str(thread) / "wchan")
     return f"{said} ({function})" if function and function != "0" else said
+
+
+def measure_memory(pid: int) -> int | None:
+    """Return how many bytes of memory a process has to itself or shares with its parent, files apart."""
+    try:
+        fields = dict(line.split(":", 1) for line in _read(_PROC / str(pid) / "status").splitlines())
+        return int(fields["RssAnon"].split()[0]) * 1024  # in kB, man 5 proc
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def _read_state(task: Path) -> str:

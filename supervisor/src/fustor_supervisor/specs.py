@@ -56,6 +56,24 @@ class StuckLimits:
 
 
 @dataclass(frozen=True)
+class ResourceLimits:
+    """
+    The ceilings of one worker; None is whatever the supervisor has.
+
+    Args:
+        soft_memory_bytes: Above this the worker is reported, and stopped and started again once it owes no work.
+        hard_memory_bytes: What it cannot pass: its own data, shared libraries and mapped files apart (RLIMIT_DATA).
+        open_files: How many descriptors it may have (RLIMIT_NOFILE).
+        nice: How far it stands back behind others, 0 to 19; added to what the supervisor has.
+    """
+
+    soft_memory_bytes: int | None = None
+    hard_memory_bytes: int | None = None
+    open_files: int | None = None
+    nice: int = 0
+
+
+@dataclass(frozen=True)
 class WorkerSpec:
     """
     One worker.
@@ -66,6 +84,7 @@ class WorkerSpec:
         fingerprint: A worker whose fingerprint changed is restarted by `Supervisor.apply`.
         restart: Delays between restarts.
         limits: When it counts as stuck.
+        resources: How much it may use up; part of what a change of `fingerprint` must stand for.
         stop_grace_s: Between the request to stop and SIGKILL.
         up: Whether it shall run; `Supervisor.set_up` changes it later.
         stop_rank: At shutdown lower ranks stop first and are waited for.
@@ -77,6 +96,7 @@ class WorkerSpec:
     fingerprint: str = ""
     restart: RestartPolicy = RestartPolicy()
     limits: StuckLimits = StuckLimits()
+    resources: ResourceLimits = ResourceLimits()
     stop_grace_s: float = 10.0
     up: bool = True
     stop_rank: int = 0

@@ -18,7 +18,7 @@ from fustor_supervisor.crew import Crew
 from fustor_supervisor.decisions import Decision, Dump, Inspect, Kill, Send, Spawn, Wait
 from fustor_supervisor.errors import ForkRefused, QueueFull, UnknownWorker
 from fustor_supervisor.links import Links
-from fustor_supervisor.procfs import describe_process
+from fustor_supervisor.procfs import describe_process, measure_memory
 from fustor_supervisor.specs import LinkSpec, StuckLimits, WorkerSpec
 from fustor_supervisor.states import LINKED, WorkerState
 from fustor_supervisor.timers import Timer, Timers
@@ -206,6 +206,8 @@ class Staff:
         if due is Timer.PING:
             for worker in self:
                 self.carry_out(worker, worker.on_ping_time(now))
+                if worker.spec.resources.soft_memory_bytes is not None and worker.pid is not None:
+                    self.carry_out(worker, worker.on_measured(measure_memory(worker.pid), now))
             self._set_ping_timer(now)
         elif isinstance(due, str) and due in self._workers:
             worker = self._workers[due]

@@ -31,8 +31,9 @@ class WorkerEvent(enum.Enum):
     READY = "ready"
     DIED = "died"
     DIED_FOR_GOOD = "died for good"
-    DIED_STUCK = "died stuck"
+    DIED_FAULTY = "died faulty"
     STUCK = "stuck"
+    OUTGREW = "outgrew its memory"
     STOP_ASKED = "stop asked"
     DELAY_OVER = "delay over"
     WILL_NOT_DIE = "will not die"
@@ -42,8 +43,8 @@ class WorkerEvent(enum.Enum):
 _S = WorkerState
 _E = WorkerEvent
 
-# DIED_STUCK is the death of a worker that was killed because it was stuck. It is a failure like
-# a crash and must wait like one, or a worker that gets stuck at once would be forked without pause.
+# DIED_FAULTY is the death of a worker that was stopped because it was stuck or too large. It is a failure
+# like a crash and must wait like one, or a worker that is so from the start would be forked without pause.
 TRANSITIONS: Final[Mapping[WorkerState, Mapping[WorkerEvent, WorkerState]]] = {
     _S.STOPPED: {_E.SPAWNED: _S.STARTING, _E.STOP_ASKED: _S.STOPPED},
     _S.STARTING: {
@@ -57,6 +58,7 @@ TRANSITIONS: Final[Mapping[WorkerState, Mapping[WorkerEvent, WorkerState]]] = {
         _E.DIED: _S.BACKOFF,
         _E.DIED_FOR_GOOD: _S.FATAL,
         _E.STUCK: _S.STOPPING,
+        _E.OUTGREW: _S.STOPPING,
         _E.STOP_ASKED: _S.STOPPING,
     },
     _S.BACKOFF: {_E.DELAY_OVER: _S.STOPPED, _E.STOP_ASKED: _S.STOPPED},
@@ -64,7 +66,7 @@ TRANSITIONS: Final[Mapping[WorkerState, Mapping[WorkerEvent, WorkerState]]] = {
         _E.READY: _S.STOPPING,
         _E.DIED: _S.STOPPED,
         _E.DIED_FOR_GOOD: _S.STOPPED,
-        _E.DIED_STUCK: _S.BACKOFF,
+        _E.DIED_FAULTY: _S.BACKOFF,
         _E.STOP_ASKED: _S.STOPPING,
         _E.WILL_NOT_DIE: _S.ABANDONED,
     },

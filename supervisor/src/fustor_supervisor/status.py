@@ -57,7 +57,9 @@ class WorkerStatus(msgspec.Struct, frozen=True):
         deaths: The last ten ends of a process, oldest first, asked for or not, also in earlier runs.
         last_error: What the last failing process said, or how it ended.
         failures: How often in a row it failed without having been healthy in between; it may be healthy by now.
-        stuck: Why the present process was found stuck, None if it was not.
+        fault: Why the supervisor ends the present process: it is stuck, or too large; None if it does not.
+        memory_bytes: How much it uses; None unless it has a soft ceiling.
+        concern: What a person should know of a worker that runs; None if all is well.
         phase: As the worker reports it.
         counters: As the worker reports them, this generation.
         totals: The same, summed over all generations.
@@ -77,7 +79,9 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     deaths: list[Death] = []
     last_error: str | None = None
     failures: int = 0
-    stuck: str | None = None
+    fault: str | None = None
+    memory_bytes: int | None = None
+    concern: str | None = None
     phase: str = ""
     counters: dict[str, int] = {}
     totals: dict[str, int] = {}

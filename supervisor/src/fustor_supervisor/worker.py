@@ -30,6 +30,8 @@ MAX_DEATHS: Final = 10
 DUMP_S: Final = 0.2  # for a stuck worker to write its stacks before it is killed
 KILL_LIMIT_S: Final = 5.0  # a process that SIGKILL did not end in this time is in uninterruptible sleep
 FORK_RETRY_S: Final = 0.1  # what refused a fork will not have changed at once
+# What a process says that is refused memory; a thread needs some for its stack.
+_SIGNS_OF_SHORTAGE: Final = ("MemoryError", "Cannot allocate memory", "can't start new thread")
 _log = logging.getLogger(__name__)
 
 
@@ -73,10 +75,12 @@ class Worker:
         self._ready_at: float | None = None
         self._deadline: float | None = None
         self._was_killed = False
-        self._stuck: str | None = None
+        self._fault: str | None = None
         self._said: str | None = None
         self._deaths: deque[Death] = deque(deaths, maxlen=MAX_DEATHS)
         self._account = Account()
+        self._memory_bytes: int | None = None
+        self._concern: str | None = None
         self.changes = 0
 
     # -- what an operator wants -----------------------------------------------------------
@@ -142,7 +146,8 @@ class Worker:
         self._spawned_at = now
         self._ready_at = None
         self._was_killed = False
-        self._stuck = self._said = None
+        self._fault = self._said = self._concern = None
+        self._memory_bytes = None
         self._account.open(self.generation, now)
 
     def on_spawned(self, pid: int) -> None:
@@ -200,9 +205,30 @@ class Worker:
         """Give up on the process: stacks, SIGKILL, and a new one."""
         if self.state not in (WorkerState.STARTING, WorkerState.RUNNING):
             return []
-        self._stuck = reason
+        self._fault = reason
         self._move(WorkerEvent.STUCK)
         return [Inspect(), Dump(by_signal=self._account.owes_pong), self._wait(now + DUMP_S)]
+
+    def on_measured(self, memory_bytes: int | None, now: float) -> list[Decision]:
+        """Compare what it uses with its soft ceiling; one that is above is stopped once it owes no work."""
+        ceiling = self.spec.resources.soft_memory_bytes
+        if self.state is not WorkerState.RUNNING or memory_bytes is None or ceiling is None:
+            return []
+        self._memory_bytes = memory_bytes
+        concern = None
+        if memory_bytes > ceiling:
+            concern = f"it uses {memory_bytes / 1e6:.0f} MB of memory, its soft ceiling is {ceiling / 1e6:.0f} MB"
+            if self._concern is None:
+                _log.warning("worker too large name=%s pid=%s reason=%s", self.spec.name, self.pid, concern)
+        if concern != self._concern:
+            self._concern = concern
+            self.changes += 1
+        if concern is None or self._account.owes_work:
+            return []
+        self._fault = concern
+        self._move(WorkerEvent.OUTGREW)
+        grace_s = self.spec.stop_grace_s
+        return [Send(messages.Stop(grace_s=grace_s)), self._wait(now + grace_s)]
 
     def on_lost_time(self, now: float) -> None:
         """Start all limits anew: the machine or the supervisor stood still, so the worker may have too."""
@@ -221,11 +247,11 @@ class Worker:
             min_delay_s: A restart waits for this time at least.
         """
         was_stopping = self.state in (WorkerState.STOPPING, WorkerState.ABANDONED)
-        self._note_death(exit, now, output, asked=was_stopping and self._stuck is None)
+        self._note_death(exit, now, output, asked=was_stopping and self._fault is None)
         decisions: list[Decision] = [self._wait(None)]
         if was_stopping:
-            is_failure = self.state is WorkerState.STOPPING and self._stuck is not None and self.up
-            self._move(WorkerEvent.DIED_STUCK if is_failure else WorkerEvent.DIED)
+            is_failure = self.state is WorkerState.STOPPING and self._fault is not None and self.up
+            self._move(WorkerEvent.DIED_FAULTY if is_failure else WorkerEvent.DIED)
         elif exit.code == ExitCode.PERMANENT:
             self._move(WorkerEvent.DIED_FOR_GOOD)
         else:
@@ -252,10 +278,10 @@ class Worker:
     def on_inspected(self, condition: str | None) -> None:
         """Take in what the process is doing, if that is known: the cause, as far as one can see from outside."""
         if self.state is WorkerState.ABANDONED:
-            self._stuck = self.last_error = "; ".join(filter(None, ("SIGKILL does not end it", condition)))
-        elif self._stuck is not None:
-            self._stuck = "; ".join(filter(None, (self._stuck, condition)))
-        _log.error("worker %s name=%s pid=%s reason=%s", self.state.value, self.spec.name, self.pid, self._stuck)
+            self._fault = self.last_error = "; ".join(filter(None, ("SIGKILL does not end it", condition)))
+        elif self._fault is not None:
+            self._fault = "; ".join(filter(None, (self._fault, condition)))
+        _log.error("worker %s name=%s pid=%s reason=%s", self.state.value, self.spec.name, self.pid, self._fault)
 
     # -- how it stands --------------------------------------------------------------------
 
@@ -278,7 +304,9 @@ class Worker:
             deaths=self.deaths,
             last_error=self.last_error,
             failures=self._failures,
-            stuck=self._stuck,
+            fault=self._fault,
+            memory_bytes=self._memory_bytes,
+            concern=self._concern,
             phase=report.phase,
             counters=report.counters,
             totals=self._account.totals,
@@ -337,7 +365,10 @@ class Worker:
         return [self._wait(now + delay_s)]
 
     def _note_death(self, exit: Exit, now: float, output: str, *, asked: bool) -> None:
-        reason = self._stuck or self._said or _describe_exit(exit)
+        reason = self._fault or self._said or _describe_exit(exit)
+        ceiling = self.spec.resources.hard_memory_bytes
+        if ceiling is not None and any(sign in reason for sign in _SIGNS_OF_SHORTAGE):
+            reason = f"it needs more memory than its hard ceiling of {ceiling / 1e6:.0f} MB: {reason}"
         if asked:
             reason = "stopped as asked" if not self._was_killed else "stopped as asked, by SIGKILL after the grace"
         else:
