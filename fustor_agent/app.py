@@ -123,7 +123,8 @@ class _App:
 
     def _publish(self, supervisor: SupervisorStatus) -> bytes:
         self._reserve.renew()
-        composed = status.compose(self._config, supervisor, version=__version__)
+        problems = [self._reserve.problem] if self._reserve.problem is not None else []
+        composed = status.compose(self._config, supervisor, version=__version__, problems=problems)
         if self._on_progress is not None:
             self._on_progress(composed)
         self._notifier.status(summarize(composed))

@@ -42,6 +42,9 @@ class IndexReserve:
         path: The file.
         boot_id: Names this boot of the machine, empty when nobody can tell; None looks it up.
 
+    Attributes:
+        problem: Why it could not be renewed the last time, for people; None if it could.
+
     Raises:
         OSError: It cannot be read or written.
     """
@@ -50,7 +53,7 @@ class IndexReserve:
         self._path = path
         self._boot_id = _read_boot_id() if boot_id is None else boot_id
         self._renew_at_s = 0.0
-        self._is_failing = False
+        self.problem: str | None = None
         self.seed_ns = self._choose_seed(self._read())
         self._write()
 
@@ -74,11 +77,11 @@ class IndexReserve:
         try:
             self._write()
         except OSError as err:
-            if not self._is_failing:
+            if self.problem is None:
                 _log.error("index reserve not renewed error=%s", err)
-            self._is_failing = True
+            self.problem = f'"{self._path}" cannot be written: {err.strerror}'
         else:
-            self._is_failing = False
+            self.problem = None
 
     def _write(self) -> None:
         index_ns = self.seed_ns + time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -5,7 +5,7 @@ The supervisor knows processes; what the workers know of their pipes stands, enc
 their `detail`. `compose` joins both, purely: the same input gives the same status.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -41,7 +41,9 @@ _decoder = msgspec.msgpack.Decoder(WorkerReport)
 Report = TypeVar("Report", SourceReport, PusherReport, FusionReport)
 
 
-def compose(config: Config, supervisor: "SupervisorStatus", *, version: str) -> AgentStatus:
+def compose(
+    config: Config, supervisor: "SupervisorStatus", *, version: str, problems: Sequence[str] = ()
+) -> AgentStatus:
     """
     Put the status together.
 
@@ -49,6 +51,7 @@ def compose(config: Config, supervisor: "SupervisorStatus", *, version: str) -> 
         config: The configuration that is in force.
         supervisor: The processes, with the workers' own reports in their `detail`.
         version: Of the agent.
+        problems: What the agent itself cannot do, besides its supervisor.
     """
     workers = {worker.name: worker for worker in supervisor.workers}
     return AgentStatus(
@@ -60,6 +63,8 @@ def compose(config: Config, supervisor: "SupervisorStatus", *, version: str) -> 
             uptime_s=supervisor.uptime_s,
             config=make_encodable(config.file) if config.file else None,
             console=config.console.url,
+            problems=[make_encodable(problem) for problem in (*supervisor.problems, *problems)],
+            published_s=supervisor.made_s,
         ),
         workers=[_describe_worker(worker) for worker in supervisor.workers],
         pipes=[_describe_pipe(config, pipe, workers) for pipe in config.pipes],

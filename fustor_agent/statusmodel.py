@@ -164,6 +164,8 @@ class AgentInfo(msgspec.Struct, frozen=True):
         uptime_s: Since then.
         config: The configuration file; None with `--watch`.
         console: The console's address; None when it is off.
+        problems: What the agent itself cannot do, one line each; its pipes may be well all the same.
+        published_s: When this was published, in seconds of `time.monotonic`; None if it was not.
     """
 
     version: str
@@ -173,6 +175,8 @@ class AgentInfo(msgspec.Struct, frozen=True):
     uptime_s: float
     config: str | None = None
     console: str | None = None
+    problems: list[str] = []
+    published_s: float | None = None
 
 
 class AgentStatus(msgspec.Struct, frozen=True):
@@ -200,7 +204,8 @@ def decode(data: bytes) -> AgentStatus:
 
 def find_faults(status: AgentStatus) -> list[str]:
     """Return one line for each thing that a person should know about; empty when all is well."""
-    faults = [f'pipe "{pipe.id}": {pipe.problem}' for pipe in status.pipes if pipe.problem]
+    faults = list(status.agent.problems)
+    faults += [f'pipe "{pipe.id}": {pipe.problem}' for pipe in status.pipes if pipe.problem]
     told = {pipe.id for pipe in status.pipes if pipe.problem}
     for worker in status.workers:
         if worker.is_broken and worker.pipe not in told:

@@ -13,10 +13,9 @@ from fustor_agent.usage import UsageMeter
 from fustor_core.program.errors import NotRunning
 from fustor_core.program.exitcodes import ExitCode
 from fustor_core.program.pidfile import open_holder
+from fustor_core.program.silence import explain_silence
 
 _INTERVAL_S = 1.0
-# The agent publishes at least every few seconds; older than this, it hangs.
-_STALE_S = 20.0
 _CLEAR_SCREEN = "\x1b[H\x1b[2J"
 
 
@@ -47,11 +46,10 @@ def _show(paths: Paths, meter: UsageMeter, *, as_json: bool) -> int:
         if as_json:
             print(encode(_say_only("stopped", 0)).decode(), flush=True)
         raise AGENT.not_running()
-    status, age_s = _read(paths, pid)
-    status = meter.add_usage(status)
-    faults = find_faults(status)
-    if age_s > _STALE_S:
-        faults.insert(0, f"the agent has not published its status for {age_s:.0f} s; see {paths.log}")
+    status = meter.add_usage(_read(paths, pid))
+    silence = explain_silence(AGENT.name, status.agent.published_s, paths.status, paths.log)
+    faults = [silence] if silence is not None else []
+    faults += find_faults(status)
     if as_json:
         print(encode(status).decode(), flush=True)
     else:
@@ -59,14 +57,13 @@ def _show(paths: Paths, meter: UsageMeter, *, as_json: bool) -> int:
     return ExitCode.FAILED if faults else ExitCode.DONE
 
 
-def _read(paths: Paths, pid: int) -> tuple[AgentStatus, float]:
-    """Read the published status and its age; until an agent has published, all that is known is that it starts."""
+def _read(paths: Paths, pid: int) -> AgentStatus:
+    """Read the published status; until an agent has published, all that is known is that it starts."""
     try:
         status = decode(paths.status.read_bytes())
-        age_s = time.time() - paths.status.stat().st_mtime
     except (FileNotFoundError, msgspec.DecodeError):
-        return _say_only("starting", pid), 0.0
-    return (status, age_s) if status.agent.pid == pid else (_say_only("starting", pid), 0.0)
+        return _say_only("starting", pid)
+    return status if status.agent.pid == pid else _say_only("starting", pid)
 
 
 def _say_only(state: str, pid: int) -> AgentStatus:

@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,8 +81,8 @@ def running_agent(paths: Paths, how: str = "well") -> Iterator["subprocess.Popen
         agent.communicate()
 
 
-def publish(paths: Paths, pid: int, *workers: WorkerInfo) -> None:
-    agent = AgentInfo("1.0.0", pid, "running", "2026-01-01T00:00:00Z", 1.0)
+def publish(paths: Paths, pid: int, *workers: WorkerInfo, ago_s: float = 0.0) -> None:
+    agent = AgentInfo("1.0.0", pid, "running", "2026-01-01T00:00:00Z", 1.0, published_s=time.monotonic() - ago_s)
     paths.status.write_bytes(encode(AgentStatus(agent, list(workers))))
 
 
@@ -148,10 +149,12 @@ def test_status_is_exit_0_when_all_is_well_and_1_when_something_is_wrong(run: Ru
     assert "! console: backoff: port taken" in shown.stdout
 
 
-def test_status_that_is_old_says_so(run: Run, paths: Paths) -> None:
+def test_status_that_is_old_says_so_whatever_the_file_times_are(run: Run, paths: Paths) -> None:
     with running_agent(paths) as agent:
         publish(paths, agent.pid)
         os.utime(paths.status, (0, 0))
+        assert run("status").returncode == 0
+        publish(paths, agent.pid, ago_s=60)
         shown = run("status")
     assert shown.returncode == 1
     assert "! the agent has not published its status for" in shown.stdout

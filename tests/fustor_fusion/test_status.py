@@ -1,4 +1,4 @@
-import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -82,7 +82,7 @@ def test_without_a_readable_status_all_that_is_known_is_that_it_starts(home: Hom
 
 
 def test_a_status_that_is_not_renewed_is_a_fault(home: Home) -> None:
-    home.status.write_bytes(msgspec.json.encode(FusionStatus(PROCESS, [WORKER], [NORTH])))
-    os.utime(home.status, (0, 0))
+    old = msgspec.structs.replace(PROCESS, published_s=time.monotonic() - 60)
+    home.status.write_bytes(msgspec.json.encode(FusionStatus(old, [WORKER], [NORTH])))
     (fault,) = read_status(home, 42)[1]
     assert fault.startswith("Fusion has not published its status for ")

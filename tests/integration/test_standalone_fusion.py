@@ -114,7 +114,7 @@ def test_a_server_that_cannot_come_up_is_told_to_the_shell_and_nothing_stays(fus
     (fusion.home / "state" / "fusion-main.db").mkdir(parents=True)
     for background in ((), ("-D",)):
         refused = fusion.run("start", *background, "--view", "main", "--port", "0", code=1)
-        assert "Fusion cannot start: CantOpenError" in refused.stderr
+        assert 'Fusion cannot start: view "main": its database cannot be opened' in refused.stderr
         fusion.wait_gone()
 
 

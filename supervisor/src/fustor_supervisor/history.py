@@ -26,10 +26,13 @@ class History:
 
     Args:
         path: The file; need not exist.
+
+    Attributes:
+        file: What is written.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = StateFile(path)
+        self.file = StateFile(path)
         self._written: bytes | None = None
         self._kept = _load(path)
 
@@ -40,7 +43,7 @@ class History:
     def save(self, deaths: Mapping[str, list[Death]]) -> None:
         """Write the deaths of all workers, if they are not those in the file; what fails is logged and tried again."""
         data = msgspec.json.encode(_Kept({name: each for name, each in deaths.items() if each}))
-        if data != self._written and self._file.write(data):
+        if data != self._written and self.file.write(data):
             self._written = data
 
 

@@ -96,6 +96,7 @@ class Supervisor:
         self._on_reopen_logs = on_reopen_logs
         self._in_child = in_child
         self._notifier = notifier or Notifier({})
+        self._files = [each.file for each in (self._publisher, self._history) if each is not None and each.file]
         self._is_settled = False
         self._clock = clock
         self._rand = rand
@@ -228,6 +229,8 @@ class Supervisor:
             started_at=format_utc(self._started_wall),
             uptime_s=now - self._started_at,
             workers=[worker.describe(now) for worker in self._staff],
+            made_s=now,
+            problems=[file.problem for file in self._files if file.problem is not None],
         )
 
     # -- running --------------------------------------------------------------------------

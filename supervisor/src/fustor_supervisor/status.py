@@ -99,6 +99,8 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
         started_at: UTC, ISO 8601.
         uptime_s: Since then.
         workers: In the order of the plan.
+        made_s: When this was said, in seconds of the supervisor's clock.
+        problems: What the supervisor itself cannot do, one line each.
     """
 
     pid: int
@@ -106,6 +108,8 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
     started_at: str
     uptime_s: float
     workers: list[WorkerStatus]
+    made_s: float = 0.0
+    problems: list[str] = []
 
 
 class StateFile:
@@ -114,23 +118,26 @@ class StateFile:
 
     Args:
         path: The file.
+
+    Attributes:
+        problem: Why it could not be written the last time, for people; None if it could.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._is_failing = False
+        self.problem: str | None = None
 
     def write(self, data: bytes) -> bool:
         """Replace the content; tells whether that could be done."""
         try:
             _replace_file(self._path, data)
         except OSError as err:
-            if not self._is_failing:
+            if self.problem is None:
                 _log.error("state not written path=%s error=%s", self._path, err)
-            self._is_failing = True
+            self.problem = f'"{self._path}" cannot be written: {err.strerror or err}'
         else:
-            self._is_failing = False
-        return not self._is_failing
+            self.problem = None
+        return self.problem is None
 
 
 class Publisher:
@@ -140,11 +147,14 @@ class Publisher:
     Args:
         render: Turns a status into bytes.
         path: Where to write them; None writes nothing.
+
+    Attributes:
+        file: What is written, or None.
     """
 
     def __init__(self, render: Callable[[SupervisorStatus], bytes], path: Path | None) -> None:
         self._render = render
-        self._file = StateFile(path) if path is not None else None
+        self.file = StateFile(path) if path is not None else None
         self._is_failing = False
 
     def publish(self, status: SupervisorStatus) -> bytes | None:
@@ -157,8 +167,8 @@ class Publisher:
             self._is_failing = True
             return None
         self._is_failing = False
-        if self._file is not None:
-            self._file.write(snapshot)
+        if self.file is not None:
+            self.file.write(snapshot)
         return snapshot
 
 

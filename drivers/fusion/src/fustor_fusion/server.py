@@ -43,7 +43,7 @@ class FusionServer:
         Raises:
             OSError: The address cannot be listened on, or the state directory not used.
             DatabaseTooNew: A newer release wrote a database.
-            apsw.Error: A database cannot be opened for another reason than damage.
+            StoreUnavailable: A database cannot be opened for another reason than damage.
         """
         from fustor_fusion.serving import Serving
 

@@ -6,12 +6,14 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Self
 
 import apsw
 import uvicorn
 import uvloop
 
+from fustor_core.program.silence import find_obstacle
 from fustor_fusion.app import build_app
 from fustor_fusion.config import FusionConfig
 from fustor_fusion.context import Context
@@ -48,7 +50,7 @@ class Serving:
         self._listener = listener or _listen(config.host, config.port)
         try:
             for name in config.views:
-                self.views[name] = View(name, config.state_dir)
+                self.views[name] = _open_view(name, config.state_dir)
         except BaseException:
             self.close()
             raise
@@ -181,6 +183,14 @@ class _QuietServer(uvicorn.Server):
         """Begin to accept."""
         await super().startup(sockets)
         self._on_started()
+
+
+def _open_view(name: str, state_dir: Path) -> View:
+    try:
+        return View(name, state_dir)
+    except (OSError, apsw.Error) as err:
+        reason = f'view "{name}": its database cannot be opened ({err})'
+        raise StoreUnavailable(f"{reason}; {find_obstacle(state_dir) or 'it is tried again'}") from err
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -108,6 +108,7 @@ def _describe(server: FusionServer) -> bytes:
 
 def _compose(supervisor: SupervisorStatus, config: FusionConfig, *, version: str, url: str) -> FusionStatus:
     (worker,) = supervisor.workers
-    process = ProcessInfo(version, supervisor.pid, supervisor.state, supervisor.started_at, supervisor.uptime_s, url)
+    process = ProcessInfo(version, supervisor.pid, supervisor.state, supervisor.started_at, supervisor.uptime_s, url,
+                          supervisor.problems, supervisor.made_s)
     info = msgspec.convert(worker, WorkerInfo, from_attributes=True)
     return FusionStatus(process, [info], decode_views(worker.detail, config.views, is_served=worker.state == "running"))

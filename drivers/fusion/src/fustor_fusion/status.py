@@ -1,18 +1,16 @@
 """What a standalone Fusion says about itself: put together, kept in a file, and shown."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from fustor_core.program.errors import ProgramError
+from fustor_core.program.silence import explain_silence
 from fustor_core.program.tables import format_bytes, format_duration, format_table
-from fustor_fusion.home import Home
+from fustor_fusion.home import FUSION, Home
 
 _BROKEN: Final = ("fatal", "abandoned", "backoff")
-# It is published at least every few seconds; older than this, the process hangs.
-_STALE_S: Final = 20.0
 _VIEW_HEAD: Final = ("VIEW", "STATE", "AGENTS", "LEADER", "FILES", "DIRECTORIES", "SIZE", "ROWS")
 _WORKER_HEAD: Final = ("WORKER", "STATE", "PID", "RESTARTS", "UP")
 
@@ -28,6 +26,8 @@ class ProcessInfo(msgspec.Struct, frozen=True):
         started_at: UTC, ISO 8601.
         uptime_s: Since then.
         url: Where Fusion listens.
+        problems: What it cannot do itself, one line each.
+        published_s: When this was published, in seconds of `time.monotonic`; None if it was not.
     """
 
     version: str = ""
@@ -36,6 +36,8 @@ class ProcessInfo(msgspec.Struct, frozen=True):
     started_at: str = ""
     uptime_s: float = 0.0
     url: str = ""
+    problems: list[str] = []
+    published_s: float | None = None
 
 
 class ExitInfo(msgspec.Struct, frozen=True):
@@ -99,7 +101,8 @@ def find_faults(status: FusionStatus) -> list[str]:
     """Return one line for each thing that a person should see to; empty when all is well."""
     faults = [f"{worker.name}: {worker.state}: {worker.last_error or 'no reason was given'}"
               for worker in status.workers if worker.state in _BROKEN]
-    return faults + [f'view "{view.id}": {view.damage}' for view in status.views if view.damage]
+    damaged = [f'view "{view.id}": {view.damage}' for view in status.views if view.damage]
+    return status.fusion.problems + faults + damaged
 
 
 def read_status(home: Home, pid: int) -> tuple[FusionStatus, list[str]]:
@@ -119,15 +122,14 @@ def read_status(home: Home, pid: int) -> tuple[FusionStatus, list[str]]:
     starting = FusionStatus(ProcessInfo(pid=pid, state="starting"))
     try:
         status = msgspec.json.decode(home.status.read_bytes(), type=FusionStatus)
-        age_s = time.time() - home.status.stat().st_mtime
     except (FileNotFoundError, msgspec.DecodeError):
         return starting, []
     except OSError as err:
         raise ProgramError(f'"{home.status}" cannot be read ({err.strerror}); correct its permissions') from err
     if status.fusion.pid != pid:
         return starting, []
-    stale = [f"Fusion has not published its status for {age_s:.0f} s; see {home.log}"] if age_s > _STALE_S else []
-    return status, stale + find_faults(status)
+    silence = explain_silence(FUSION.name, status.fusion.published_s, home.status, home.log)
+    return status, ([] if silence is None else [silence]) + find_faults(status)
 
 
 def format_status(status: FusionStatus, faults: Sequence[str], *, colour: bool) -> str:

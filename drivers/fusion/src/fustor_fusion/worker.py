@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from fustor_fusion.config import FusionConfig
-from fustor_fusion.errors import DatabaseTooNew
+from fustor_fusion.errors import DatabaseTooNew, StoreUnavailable
 from fustor_fusion.server import FusionServer
 
 if TYPE_CHECKING:
@@ -67,3 +67,5 @@ def serve(
         server.run(on_ready=on_ready)
     except DatabaseTooNew as err:
         runtime.fail(str(err), permanent=True)
+    except StoreUnavailable as err:
+        runtime.fail(str(err), permanent=False)
