@@ -43,16 +43,30 @@ class Audits:
         """The last word, if it was said, will never be acknowledged."""
         self._complete = False
 
-    def settle(self, now_s: float) -> None:
-        """The audit that ran, if one did, has no more to say, and all that it said is settled."""
-        if self._report.state == "running":
-            self._finish("done" if self._complete else "incomplete", now_s)
+    def settle(self, now_s: float) -> bool | None:
+        """
+        The audit that ran, if one did, has no more to say, and all that it said is settled.
 
-    def cut_off(self) -> None:
-        """The audit will not go on, and nobody is owed another: there is a new session, or another leader."""
-        if self._report.state == "running":
+        Returns:
+            Whether it was complete; None when none ran.
+        """
+        if self._report.state != "running":
+            return None
+        self._finish("done" if self._complete else "incomplete", now_s)
+        return self._complete
+
+    def cut_off(self) -> bool:
+        """
+        The audit will not go on, and nobody is owed another: there is a new session, or another leader.
+
+        Returns:
+            Whether one ran.
+        """
+        ran = self._report.state == "running"
+        if ran:
             self._finish("incomplete", None)
         self._ended_s = self._full_ended_s = None
+        return ran
 
     def describe(self, coverage: AuditCoverage) -> AuditReport:
         """Return the running or last audit, with what the driver says that it covers."""

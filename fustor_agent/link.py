@@ -62,6 +62,25 @@ class BarrierReached(msgspec.Struct, frozen=True, array_like=True, tag="barrier"
     error: str | None = None
 
 
+class AuditBegins(msgspec.Struct, frozen=True, array_like=True, tag="audit_begins"):
+    """An audit begins; what it finds is sent after this message, under the same session."""
+
+    session: str
+
+
+class AuditEnds(msgspec.Struct, frozen=True, array_like=True, tag="audit_ends"):
+    """
+    An audit is over, and all that it said is settled.
+
+    Args:
+        session: Under which it began.
+        complete: All was looked at, and the receiver has accepted what was said.
+    """
+
+    session: str
+    complete: bool
+
+
 class PusherHello(msgspec.Struct, frozen=True, array_like=True, tag="pusher_hello"):
     """First message of a pusher."""
 
@@ -114,7 +133,10 @@ class Do(msgspec.Struct, frozen=True, array_like=True, tag="do"):
     command: Command
 
 
-FromSource: TypeAlias = SourceHello | BatchMessage | BarrierReached
+Entry: TypeAlias = BatchMessage | BarrierReached | AuditBegins | AuditEnds
+"""What the pusher delivers, in the order in which the source sent it."""
+
+FromSource: TypeAlias = SourceHello | Entry
 FromPusher: TypeAlias = PusherHello | SessionNews | Ack | LookAgain | Do
 
 _encoder: Final = msgspec.msgpack.Encoder()

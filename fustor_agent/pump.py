@@ -82,6 +82,7 @@ class SourceWorker:
         self._link = SourceLink(driver.wake, lambda why: runtime.fail(why, permanent=False))
         self._session: link.SessionNews | None = None
         self._snapshot_session = ""
+        self._audit_session = ""
         self._is_following = False
         self._messages = driver.get_message_iterator()
         self._walks: dict[MessageSource, deque[Iterator[Item | None]]] = {each: deque() for each in _WALKS}
@@ -143,8 +144,8 @@ class SourceWorker:
         while (entry := self._link.take()) is not None:
             self._take(entry)
             moved = True
-        if not self._is_auditing():
-            self._audits.settle(self._now())
+        if not self._is_auditing() and (complete := self._audits.settle(self._now())) is not None:
+            self._link.send(link.AuditEnds(self._audit_session, complete))
         if not self._link.is_attached or self._session is None:
             return moved
         self._realtime_was_busy = self._pump_messages()
@@ -343,6 +344,8 @@ class SourceWorker:
         except NotImplementedError as err:
             return str(err)
         self._audits.begin(kind)
+        self._audit_session = self._session.id
+        self._link.send(link.AuditBegins(self._session.id))
         _log.info("audit started kind=%s", kind)
         return None
 
@@ -360,7 +363,8 @@ class SourceWorker:
 
     def _cut_audit_off(self) -> None:
         self._walks[MessageSource.AUDIT].clear()
-        self._audits.cut_off()
+        if self._audits.cut_off():
+            self._link.send(link.AuditEnds(self._audit_session, complete=False))
 
     def _obey(self, order: "Order") -> None:
         problem: str | None = None

@@ -23,7 +23,7 @@ from fustor_agent import link
 from fustor_agent.refused import record_refused
 from fustor_agent.reports import PusherReport
 from fustor_agent.sessionfile import SessionFile
-from fustor_core.drivers import Batch, Command, PusherContext, PusherDriver, RefusedRow, Role, Session
+from fustor_core.drivers import Batch, Command, PusherContext, PusherDriver, RefusedRow, Role, Session, Verify
 from fustor_core.errors import ConfigError, FustorError, SessionLost, Unavailable, Uncertain
 from fustor_core.retry import Backoff, next_delay
 from fustor_supervisor.channel import Channel
@@ -63,10 +63,10 @@ class PusherSettings(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What waits to be pushed: a batch, or a barrier behind all batches before it."""
+    """What waits to be delivered, behind all that was sent before it."""
 
     epoch: int
-    message: link.BatchMessage | link.BarrierReached
+    message: link.Entry
 
     def belongs_to(self, session: Session) -> bool:
         """Tell whether it may be delivered under a session."""
@@ -126,6 +126,9 @@ class PusherWorker:
         self._now = now
         self._file = SessionFile(settings.session_file, settings.type, settings.config)
         self._newest: Channel | None = None
+        # Of the thread for commands only.
+        self._tasks_session = ""
+        self._tasks_due_s = 0.0
         self._changed = threading.Condition()
         # All below is guarded by `_changed`.
         self._queue: deque[Entry] = deque()
@@ -172,7 +175,7 @@ class PusherWorker:
         try:
             while (payload := channel.recv()) is not None:
                 message = link.decode_from_source(payload)
-                if isinstance(message, link.BatchMessage | link.BarrierReached):
+                if not isinstance(message, link.SourceHello):
                     with self._changed:
                         if epoch == self._epoch:
                             self._queue.append(Entry(epoch, message))
@@ -330,11 +333,18 @@ class PusherWorker:
                 self._queue.appendleft(entry)
 
     def _deliver(self, entry: Entry, session: Session) -> None:
-        message = entry.message
-        if isinstance(message, link.BarrierReached):
-            self._driver.report_barrier(session, message.token, error=message.error)
-            return
-        batch = Batch(entry.epoch, message.lane, message.seq, message.items, message.rows)
+        match message := entry.message:
+            case link.BarrierReached():
+                self._driver.report_barrier(session, message.token, error=message.error)
+            case link.AuditBegins():
+                self._driver.begin_audit(session)
+            case link.AuditEnds():
+                self._driver.end_audit(session, complete=message.complete)
+            case link.BatchMessage():
+                self._push(entry.epoch, message, session)
+
+    def _push(self, epoch: int, message: link.BatchMessage, session: Session) -> None:
+        batch = Batch(epoch, message.lane, message.seq, message.items, message.rows)
         refused = self._driver.push(session, batch)
         if refused:
             self._record(refused)
@@ -343,7 +353,7 @@ class PusherWorker:
             self._pushed += message.rows
             self._acknowledged += message.rows - len(refused)
             self._lost += len(refused)
-            self._tell(link.Ack(entry.epoch, message.lane, message.seq, len(refused)))
+            self._tell(link.Ack(epoch, message.lane, message.seq, len(refused)))
 
     def _record(self, refused: Sequence[RefusedRow]) -> None:
         try:
@@ -386,10 +396,14 @@ class PusherWorker:
 
     def _poll_all(self) -> None:
         failures = 0
-        while (session := self._await_session(lambda session: session.has_commands)) is not None:
+        while (session := self._await_session(lambda session: session.has_commands or _has_tasks(session))) is not None:
             try:
-                for command in self._driver.poll_commands(session, wait_s=_POLL_S):
-                    self._forward(command)
+                wait_s = self._take_tasks(session)
+                if session.has_commands:
+                    for command in self._driver.poll_commands(session, wait_s=wait_s):
+                        self._forward(command)
+                else:
+                    self._sleep(wait_s)
                 failures = 0
             except SessionLost as err:
                 self._lose_session(session, err)
@@ -397,6 +411,20 @@ class PusherWorker:
                 failures += 1
                 _log.debug("command poll failed reason=%s", err)
                 self._sleep(next_delay(failures, _SESSION_BACKOFF, random.random))
+
+    def _take_tasks(self, session: Session) -> float:
+        """Ask for sentinel tasks if that is due; returns for how many seconds to wait for something else at most."""
+        if not _has_tasks(session):
+            return _POLL_S
+        interval_s = session.sentinel_interval_s or 0.0
+        if self._tasks_session != session.id:
+            self._tasks_session, self._tasks_due_s = session.id, self._now() + interval_s
+        if self._now() >= self._tasks_due_s:
+            paths = self._driver.get_sentinel_tasks(session)
+            if paths:
+                self._forward(Verify(tuple(paths)))
+            self._tasks_due_s = self._now() + interval_s
+        return min(_POLL_S, max(0.0, self._tasks_due_s - self._now()))
 
     def _await_session(self, suits: Callable[[Session], bool]) -> Session | None:
         """Wait for a session; None at the end of the worker."""
@@ -485,6 +513,10 @@ class PusherWorker:
             owed = self._owes() and session is not None
         phase = report.role or "connecting"
         self._runtime.report(counters, phase=phase, detail=msgspec.msgpack.encode(report), owed=owed)
+
+
+def _has_tasks(session: Session) -> bool:
+    return session.role is Role.LEADER and bool(session.sentinel_interval_s)
 
 
 def _make_news(session: Session) -> link.SessionNews:

@@ -125,6 +125,15 @@ class FakePusher(PusherDriver):
     def report_barrier(self, session: Session, token: str, *, error: str | None) -> None:
         self._call("report_barrier", session, token, error)
 
+    def begin_audit(self, session: Session) -> None:
+        self._call("begin_audit", session)
+
+    def end_audit(self, session: Session, *, complete: bool) -> None:
+        self._call("end_audit", session, complete)
+
+    def get_sentinel_tasks(self, session: Session) -> Sequence[bytes]:
+        return self._call("get_sentinel_tasks", session) or ()
+
     def test_connection(self) -> None:
         self._call("test_connection")
 

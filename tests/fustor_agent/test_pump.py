@@ -773,6 +773,42 @@ def test_only_one_audit_runs_at_a_time(timed: Timed) -> None:
     timed.pump.play(steps())
 
 
+def test_the_pusher_learns_of_an_audit_before_its_batches_and_of_its_end_when_all_is_accepted(timed: Timed) -> None:
+    def steps() -> Steps:
+        end = timed.pump.lead()
+        yield
+        timed.accept(end)
+        timed.pump.command(end, StartAudit("full"))
+        yield
+        told = [type(message) for message in end.hear()]
+        assert told == [link.AuditBegins, link.BatchMessage], "nothing is accepted yet"
+        timed.pump.tell(end, link.Ack(1, AUDIT, 1))
+        yield
+        assert end.hear() == [link.AuditEnds("s", complete=True)]
+
+    timed.pump.play(steps())
+
+
+@pytest.mark.parametrize(
+    "news", [link.SessionNews("s", Role.FOLLOWER), link.SessionNews("another", Role.LEADER)], ids=["demotion", "new"]
+)
+def test_the_pusher_learns_that_an_audit_was_cut_off_under_its_own_session(
+    timed: Timed, news: link.SessionNews
+) -> None:
+    def steps() -> Steps:
+        end = timed.pump.lead()
+        yield
+        timed.accept(end)
+        timed.pump.command(end, StartAudit("full"))
+        yield
+        timed.pump.tell(end, news)
+        yield
+        ended = [message for message in end.hear() if isinstance(message, link.AuditEnds)]
+        assert ended == [link.AuditEnds("s", complete=False)]
+
+    timed.pump.play(steps())
+
+
 @pytest.mark.parametrize("how", ["refused end", "lost link", "incomplete", "no end"])
 def test_an_audit_whose_end_is_not_accepted_or_says_so_is_incomplete(timed: Timed, how: str) -> None:
     if how == "incomplete":

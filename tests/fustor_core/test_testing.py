@@ -23,7 +23,7 @@ from fustor_core.drivers import (
     SourceStatus,
 )
 from fustor_core.testing import SourceRig, inspect_pusher, inspect_source, pusher_contract, source_contract
-from fustor_event_model import InsertEvent, MessageSource, SnapshotEnd, UpdateEvent
+from fustor_event_model import AuditEnd, AuditStart, InsertEvent, MessageSource, SnapshotEnd, UpdateEvent
 
 
 class Nothing(msgspec.Struct):
@@ -52,6 +52,21 @@ class GoodPusher(PusherDriver):
 class RefusingPusher(GoodPusher):
     def push(self, session: Session, batch: Batch) -> Sequence[RefusedRow]:
         return [RefusedRow(b"/x", "never")]
+
+
+class ForgetfulPusher(GoodPusher):
+    """Takes nothing any more once an audit was over."""
+
+    over = False
+
+    def end_audit(self, session: Session, *, complete: bool) -> None:
+        self.over = True
+
+    def push(self, session: Session, batch: Batch) -> Sequence[RefusedRow]:
+        return [RefusedRow(b"/x", "an audit is over")] if self.over else []
+
+    def get_sentinel_tasks(self, session: Session) -> Sequence[bytes]:
+        return [b"/../etc/passwd"]
 
 
 class UnfinishedPusher(GoodPusher):
@@ -102,6 +117,15 @@ class ListSource(SourceDriver):
         yield SnapshotEnd(
             index=self.context.clock.stamp(), message_source=MessageSource.SNAPSHOT, complete=True, position=b"e"
         )
+
+    audit_lane: ClassVar[MessageSource] = MessageSource.AUDIT
+
+    def get_audit_iterator(self, kind: str) -> Iterator[Item | None]:
+        stamp, lane = self.context.clock.stamp, MessageSource.AUDIT
+        yield AuditStart(index=stamp(), message_source=lane, kind=kind)
+        for number in self.numbers:
+            yield self.event(number, self.audit_lane)
+        yield AuditEnd(index=stamp(), message_source=lane, complete=True)
 
     def follow(self) -> None:
         self.watching = True
@@ -166,6 +190,20 @@ def test_a_pusher_that_refuses_rows_fails(tmp_path: Path) -> None:
     tests = pusher_contract(lambda context: RefusingPusher(Nothing(), context))()
     with pytest.raises(AssertionError):
         tests.test_every_lane_is_accepted(tmp_path)
+
+
+def test_a_pusher_that_is_confused_by_an_audit_or_has_looks_outside_the_root_fails(tmp_path: Path) -> None:
+    tests = pusher_contract(lambda context: ForgetfulPusher(Nothing(), context))()
+    with pytest.raises(AssertionError):
+        tests.test_an_audit_is_taken_between_its_beginning_and_its_end(tmp_path)
+    with pytest.raises(AssertionError):
+        tests.test_sentinel_tasks_are_absolute_paths_and_what_is_found_is_taken(tmp_path)
+
+
+def test_a_source_whose_audit_leaves_its_lane_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ListSource, "audit_lane", MessageSource.REALTIME)
+    with pytest.raises(AssertionError):
+        source_contract(ListRig)().test_an_audit_stands_between_its_signals_on_its_lane_if_there_is_one(tmp_path)
 
 
 def test_a_source_that_forgets_what_is_to_be_recovered_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

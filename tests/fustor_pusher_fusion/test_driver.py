@@ -227,6 +227,15 @@ def test_a_barrier_is_reported_to_our_fusion_only(public: FakeFusion, ours: Fake
     assert ours.sent("/barrier$")[0].json == {"token": "t", "error": "no coverage"}
 
 
+def test_our_fusion_asks_for_looks_itself(ours: FakeFusion, connect: Connect) -> None:
+    driver = connect(ours)
+    session = driver.open_session()
+    assert session.sentinel_interval_s is None
+    assert driver.get_sentinel_tasks(session) == ()
+    driver.end_audit(session, complete=True)
+    assert not ours.sent("/consistency/")
+
+
 def test_sentinel_tasks_are_paths(public: FakeFusion, connect: Connect) -> None:
     driver = connect(public)
     session = driver.open_session()

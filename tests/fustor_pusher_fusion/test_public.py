@@ -233,7 +233,9 @@ def test_an_audit_that_is_complete_is_counted_and_one_that_is_not_is_not(
     start = AuditStart(index=1, message_source=AUDIT, kind="full")
     for complete in (False, True):
         end = AuditEnd(index=2, message_source=AUDIT, complete=complete)
+        driver.begin_audit(session)
         driver.push(session, make_batch([start, end], lane=AUDIT))
+        driver.end_audit(session, complete=complete)
     assert len(public.sent("/audit/start$")) == 1
     assert posts(public) == [("audit", True, [])]
 

@@ -29,16 +29,20 @@ class PublicFusion:
         home: An empty directory for its configuration and log.
         same_ids: Call pipe and view the same: only then sentinel and audit calls with the push key work.
         session_timeout_s: For agents that do not ask for one.
+        sentinel_interval_s: How often agents are to ask for suspects; None leaves the receiver's default.
     """
 
     push_key = "push-key-of-the-tests"
     view_key = "view-key-of-the-tests"
 
-    def __init__(self, home: Path, *, same_ids: bool = False, session_timeout_s: int = 30) -> None:
+    def __init__(self, home: Path, *, same_ids: bool = False, session_timeout_s: int = 30,
+                 sentinel_interval_s: float | None = None) -> None:
         self.home = home
         self.pipe_id = "both" if same_ids else "pipe-1"
         self.view_id = "both" if same_ids else "view-1"
-        self._session_timeout_s = session_timeout_s
+        self._pipe: dict[str, Any] = {"session_timeout_seconds": session_timeout_s}
+        if sentinel_interval_s is not None:
+            self._pipe["sentinel_interval_sec"] = sentinel_interval_s
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.view_port = 0
@@ -140,7 +144,7 @@ class PublicFusion:
                 self.pipe_id: {
                     "receiver": "receiver",
                     "views": [self.view_id],
-                    "session_timeout_seconds": self._session_timeout_s,
+                    **self._pipe,
                 }
             },
         }

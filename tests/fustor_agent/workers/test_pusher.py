@@ -25,7 +25,7 @@ from fustor_agent import link
 from fustor_agent.sessionfile import SessionFile
 from fustor_agent.workers import pusher
 from fustor_agent.workers.pusher import PusherSettings, PusherWorker, main
-from fustor_core.drivers import Heartbeat, PusherContext, RefusedRow, Role, Scan, Session, StartSnapshot, Sync
+from fustor_core.drivers import Heartbeat, PusherContext, RefusedRow, Role, Scan, Session, StartSnapshot, Sync, Verify
 from fustor_core.errors import ConfigError, SessionLost, Unavailable, Uncertain
 from fustor_core.retry import Backoff
 from fustor_event_model import MessageSource, encode_items
@@ -503,6 +503,70 @@ def test_commands_are_forwarded_from_heartbeats_and_from_the_command_channel(pus
     push.driver.expect("poll_commands").answer(Unavailable("gone"))
     push.driver.expect("poll_commands").answer(SessionLost("404"))
     push.driver.expect("open_session")
+
+
+def test_a_leader_is_asked_for_sentinel_tasks_and_they_are_forwarded_as_looks(push: Push) -> None:
+    leader = msgspec.structs.replace(FIRST, sentinel_interval_s=0.01)
+    end = push.begin(leader)
+    push.driver.expect("get_sentinel_tasks").answer([])
+    push.driver.expect("get_sentinel_tasks").answer(Unavailable("gone"))
+    call = push.driver.expect("get_sentinel_tasks")
+    assert call.arguments == (leader,)
+    call.answer([b"/hot", b"/caf\xe9"])
+    assert end.hear() == link.Do(Verify((b"/hot", b"/caf\xe9")))
+    push.driver.expect("get_sentinel_tasks").answer(SessionLost("404"))
+    push.driver.expect("open_session")
+
+
+def test_sentinel_tasks_are_asked_for_between_polls_for_commands(push: Push) -> None:
+    push.driver.always["poll_commands"] = []
+    push.begin(msgspec.structs.replace(FIRST, sentinel_interval_s=0.01, has_commands=True))
+    push.driver.expect("get_sentinel_tasks").answer([])
+    push.driver.expect("get_sentinel_tasks")
+    assert "poll_commands" in push.driver.begun
+
+
+@pytest.mark.parametrize("session", [
+    FIRST, msgspec.structs.replace(FIRST, sentinel_interval_s=0.0),
+    msgspec.structs.replace(FIRST, sentinel_interval_s=0.001, role=Role.FOLLOWER),
+])  # fmt: skip
+def test_nobody_but_a_leader_is_asked_for_sentinel_tasks_and_only_if_the_receiver_wishes(
+    push: Push, session: Session
+) -> None:
+    end = push.begin(session)
+    for seq in range(1, 4):
+        end.batch(seq)
+        push.driver.expect("push").answer()
+        end.hear()
+    assert "get_sentinel_tasks" not in push.driver.begun
+
+
+def test_an_audit_is_told_of_before_and_after_its_batches(push: Push) -> None:
+    end = push.begin()
+    end.send(link.AuditBegins(FIRST.id))
+    end.batch(1, AUDIT)
+    end.send(link.AuditEnds(FIRST.id, complete=True))
+    begin = push.driver.expect("begin_audit")
+    assert begin.arguments == (FIRST,)
+    assert not push.driver.has_begun("push")
+    begin.answer(Unavailable("not now"))
+    push.driver.expect("begin_audit").answer()
+    batch = push.driver.expect("push")
+    assert not push.driver.has_begun("end_audit")
+    batch.answer()
+    finish = push.driver.expect("end_audit")
+    assert finish.arguments == (FIRST, True)
+    finish.answer(Unavailable("not now"))
+    push.driver.expect("end_audit").answer()
+
+
+def test_the_audit_of_another_session_is_nothing_to_this_one(push: Push) -> None:
+    end = push.begin()
+    end.send(link.AuditBegins(SECOND.id))
+    end.send(link.AuditEnds(SECOND.id, complete=True))
+    end.batch(1)
+    push.driver.expect("push").answer()
+    assert not {"begin_audit", "end_audit"} & set(push.driver.begun)
 
 
 def test_the_command_channel_is_used_only_where_there_is_one(push: Push) -> None:

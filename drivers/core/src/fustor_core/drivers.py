@@ -10,8 +10,9 @@ cooperative: they yield an item, or None for "nothing at this moment", and never
 `wait` is the one method that may. So a driver needs no lock, and the order in which
 items come out of all iterators together is the order of their indices.
 
-A **pusher driver** is called from three threads at once: `push` from one, `heartbeat`
-from one, `poll_commands` from one. It keeps one connection for each.
+A **pusher driver** is called from three threads at once: `push` and what is told between
+pushes from one, `heartbeat` from one, `poll_commands` and `get_sentinel_tasks` from one.
+It keeps one connection for each.
 
 Drivers raise only from `fustor_core.errors`.
 """
@@ -93,7 +94,7 @@ class Session(msgspec.Struct, frozen=True):
         role: What the session may send.
         timeout_s: The receiver forgets the session when no heartbeat came for this long.
         audit_interval_s: As the receiver wishes; None keeps the configured value, 0 is never.
-        sentinel_interval_s: Likewise.
+        sentinel_interval_s: How often `get_sentinel_tasks` is called while the session leads; None or 0 is never.
         commits: An accepted push is applied, durable, and idempotent by (epoch, lane, seq).
             False: accepted only means queued, and old bytes must never be sent again.
         has_commands: `poll_commands` works; otherwise commands come with heartbeats only.
@@ -230,13 +231,36 @@ class PusherDriver(abc.ABC):
         """Tell the receiver that a `Sync` is fulfilled, or why it cannot be."""
 
     def begin_audit(self, session: Session) -> None:
-        """Tell the receiver that an audit begins, before its first look."""
+        """
+        Tell the receiver that an audit begins, before anything that it finds is pushed.
+
+        Raises:
+            As `push`; after Unavailable it is called again.
+        """
 
     def end_audit(self, session: Session, *, complete: bool) -> None:
-        """Tell the receiver that an audit is over."""
+        """
+        Tell the receiver that an audit is over, once all that it said was accepted or given up.
+
+        Called for each audit that began in the session, perhaps on a successor of this driver.
+
+        Args:
+            session: The session.
+            complete: All was looked at and accepted. An audit that failed or was cut off must delete nothing.
+
+        Raises:
+            As `push`; after Unavailable it is called again.
+        """
 
     def get_sentinel_tasks(self, session: Session) -> Sequence[bytes]:
-        """Return paths that the receiver wants to have looked at."""
+        """
+        Return paths that the receiver wants to have looked at, absolute below the root.
+
+        What is there comes as batches of the lane `sentinel`.
+
+        Raises:
+            SessionLost, Unavailable.
+        """
         return ()
 
     def get_needed_fields(self) -> frozenset[str]:

@@ -113,7 +113,7 @@ def read_created(answer: Answer) -> Session:
         role=_role(created.role) or Role.FOLLOWER,
         timeout_s=created.session_timeout_seconds or DEFAULT_TIMEOUT_S,
         audit_interval_s=created.audit_interval_sec,
-        sentinel_interval_s=created.sentinel_interval_sec,
+        sentinel_interval_s=created.sentinel_interval_sec if ours is None else None,  # it asks by a command
         commits=ours is not None,
         has_commands=ours is not None and ours.commands,
         generation=ours.generation if ours is not None else "",

@@ -105,11 +105,7 @@ class FusionPusher(PusherDriver):
         """Deliver one batch; see `PusherDriver.push`."""
         if session.commits:
             return own.push_batch(self._push, _part(session), batch)
-        state = self._state_of(session)
-        if state.is_doubtful(self._clock()):
-            # A public Fusion answers 200 to pushes of a session that it has ended.
-            raise Unavailable("push: no heartbeat was answered for the session's time-out; the session may be over")
-        return PublicPush(self._push, state).push(batch)
+        return self._open_public(session).push(batch)
 
     def poll_commands(self, session: Session, *, wait_s: float) -> Sequence[Command]:
         """Wait for commands; only a Fusion of this project has the channel."""
@@ -131,9 +127,16 @@ class FusionPusher(PusherDriver):
         if not answer.ok:
             raise answers.explain(answer, "barrier")
 
+    def end_audit(self, session: Session, *, complete: bool) -> None:
+        """Have a public Fusion say when the last audit was; one of this project learns it from the batches."""
+        if complete and not session.commits:
+            self._open_public(session).end_audit()
+
     def get_sentinel_tasks(self, session: Session) -> Sequence[bytes]:
-        """Return paths that Fusion suspects to be written to."""
-        return answers.read_sentinel_tasks(self._other.call("GET", "consistency/sentinel/tasks", idempotent=True))
+        """Return paths that a public Fusion suspects to be written to; one of this project asks by a command."""
+        if session.commits:
+            return ()
+        return answers.read_sentinel_tasks(self._commands.call("GET", "consistency/sentinel/tasks", idempotent=True))
 
     def test_connection(self) -> None:
         """Check endpoint and credential by the protocol's discovery call."""
@@ -164,6 +167,13 @@ class FusionPusher(PusherDriver):
         body = msgspec.json.encode({"can_realtime": can_realtime})
         answer = self._heartbeat.call("POST", f"session/{_part(session)}/heartbeat", body=body, idempotent=True)
         return answers.read_heartbeat(answer, role)
+
+    def _open_public(self, session: Session) -> PublicPush:
+        state = self._state_of(session)
+        if state.is_doubtful(self._clock()):
+            # A public Fusion answers 200 to pushes of a session that it has ended.
+            raise Unavailable("push: no heartbeat was answered for the session's time-out; the session may be over")
+        return PublicPush(self._push, state)
 
     def _adopt(self, session: Session, *, fresh: bool) -> SessionState:
         state = SessionState(session, fresh=fresh and not session.commits, now_s=self._clock())

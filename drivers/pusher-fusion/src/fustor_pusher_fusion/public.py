@@ -22,7 +22,6 @@ import msgspec
 from fustor_core.drivers import Batch, RefusedRow
 from fustor_core.errors import DriverError, SessionLost, Uncertain
 from fustor_event_model import (
-    AuditEnd,
     DeleteEvent,
     FsEvent,
     FsItem,
@@ -91,6 +90,17 @@ class PublicPush:
                 part.append(item)
         self._send_part(batch.lane, part)
         return [RefusedRow(path, reason) for path, reason in self._refused.items()]
+
+    def end_audit(self) -> None:
+        """
+        Say that an audit was complete: it tells readers when the last one was, and deletes nothing.
+
+        Raises:
+            Unavailable, Uncertain, SessionLost, ConfigError.
+        """
+        if self._state.leads:
+            _require_accepted(self._channel.call("POST", "consistency/audit/start", idempotent=True), any_body=True)
+            self._post_audit([], is_end=True)
 
     # -- rows and listings ------------------------------------------------------------
 
@@ -210,10 +220,6 @@ class PublicPush:
     def _send_signal(self, signal: Signal) -> None:
         if isinstance(signal, SnapshotEnd):
             self._end_snapshot(complete=signal.complete)
-        elif isinstance(signal, AuditEnd) and signal.complete and self._state.leads:
-            # Deletes nothing: no directory was seen. It tells readers when the last audit was.
-            _require_accepted(self._channel.call("POST", "consistency/audit/start", idempotent=True), any_body=True)
-            self._post_audit([], is_end=True)
         elif isinstance(signal, JobDone):
             about = {"scan_path": wire.sanitise(signal.path)} | ({"job_id": signal.job_id} if signal.job_id else {})
             _require_accepted(self._post(wire.encode_ingest([], "job_complete", metadata=about), idempotent=True))

@@ -28,6 +28,9 @@ from fustor_event_model import (
 MakePusher = Callable[[PusherContext], PusherDriver]
 
 
+AUDIT, SENTINEL = MessageSource.AUDIT, MessageSource.SENTINEL
+
+
 def pusher_contract(make: MakePusher) -> type:
     """
     Make the tests of the pusher contract for one driver.
@@ -140,10 +143,26 @@ class _PusherContract:
     def test_optional_calls_are_harmless(self, tmp_path: Path) -> None:
         with self._session(tmp_path) as (driver, session):
             driver.report_barrier(session, "token", error=None)
-            driver.begin_audit(session)
-            driver.end_audit(session, complete=False)
-            assert all(isinstance(path, bytes) for path in driver.get_sentinel_tasks(session))
             assert isinstance(driver.get_needed_fields(), frozenset)
+
+    def test_an_audit_is_taken_between_its_beginning_and_its_end(self, tmp_path: Path) -> None:
+        with self._session(tmp_path) as (driver, session):
+            for seq, complete in enumerate((True, False), 1):
+                driver.begin_audit(session)
+                assert_accepted(driver.push(session, make_batch(_phase(AUDIT), lane=AUDIT, seq=seq)))
+                driver.end_audit(session, complete=complete)
+            assert_accepted(driver.push(session, make_batch(_phase(MessageSource.REALTIME))))
+
+    def test_the_end_of_an_audit_that_began_in_a_predecessor_is_taken(self, tmp_path: Path) -> None:
+        with self._session(tmp_path) as (driver, session):
+            driver.end_audit(session, complete=False)
+
+    def test_sentinel_tasks_are_absolute_paths_and_what_is_found_is_taken(self, tmp_path: Path) -> None:
+        with self._session(tmp_path) as (driver, session):
+            for path in driver.get_sentinel_tasks(session):
+                assert path.startswith(b"/")
+                assert b".." not in path.split(b"/")
+            assert_accepted(driver.push(session, make_batch(_phase(SENTINEL), lane=SENTINEL)))
 
     def test_closing_twice_is_harmless(self, tmp_path: Path) -> None:
         with self._session(tmp_path) as (driver, session):

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fustor_core.clock import IndexClock
-from fustor_core.drivers import Barrier, Item, SourceContext, SourceDriver
+from fustor_core.drivers import AUDIT_KINDS, Barrier, Item, SourceContext, SourceDriver
 from fustor_core.errors import Unavailable
 from fustor_core.testing.inspection import inspect_source
-from fustor_event_model import MessageSource, SnapshotEnd
+from fustor_event_model import AuditEnd, AuditStart, MessageSource, SnapshotEnd
 from fustor_event_model.models import EventBase
 
 PATIENCE_S = 30.0
@@ -141,6 +141,42 @@ class _SourceContract:
             assert isinstance(last, SnapshotEnd)
             assert last.complete
 
+    def test_an_audit_stands_between_its_signals_on_its_lane_if_there_is_one(self, tmp_path: Path) -> None:
+        with self._running(tmp_path) as (_, driver):
+            acknowledge(driver, take_snapshot(driver))
+            settle(driver, driver.get_message_iterator())
+            for kind in AUDIT_KINDS:
+                with contextlib.suppress(NotImplementedError):
+                    first, *between, last = take(driver, driver.get_audit_iterator(kind))
+                    assert isinstance(first, AuditStart)
+                    assert first.kind == kind
+                    assert isinstance(last, AuditEnd)
+                    assert last.complete
+                    assert not any(isinstance(item, AuditStart | AuditEnd) for item in between)
+                    assert {item.message_source for item in (first, *between, last)} == {MessageSource.AUDIT}
+
+    def test_an_audit_that_is_closed_before_its_end_hinders_no_other(self, tmp_path: Path) -> None:
+        with self._running(tmp_path) as (_, driver):
+            acknowledge(driver, take_snapshot(driver))
+            with contextlib.suppress(NotImplementedError):
+                audit = driver.get_audit_iterator("full")
+                next(audit)
+                close = getattr(audit, "close", None)
+                assert close is not None, "an audit must be a generator, so that it can be closed"
+                close()
+                settle(driver, driver.get_message_iterator())
+                last = take(driver, driver.get_audit_iterator("full"))[-1]
+                assert isinstance(last, AuditEnd)
+                assert last.complete
+
+    def test_a_sentinel_check_stays_on_its_lane_whatever_is_asked_for(self, tmp_path: Path) -> None:
+        with self._running(tmp_path) as (rig, driver):
+            take_snapshot(driver)
+            rig.change()
+            items = take(driver, driver.perform_sentinel_check([b"/", b"/no/such", b"/\xff", b""]))
+            assert {item.message_source for item in items} <= {MessageSource.SENTINEL}
+            settle(driver, driver.get_message_iterator())
+
     def test_wake_ends_a_wait_from_another_thread(self, tmp_path: Path) -> None:
         with self._running(tmp_path) as (_, driver):
             take_snapshot(driver)
@@ -174,10 +210,15 @@ def item_position(item: Item | Barrier) -> bytes | None:
 
 def take_snapshot(driver: SourceDriver) -> list[Item]:
     """Take one snapshot to its end."""
+    return take(driver, driver.get_snapshot_iterator())
+
+
+def take(driver: SourceDriver, walk: Iterator[Item | None]) -> list[Item]:
+    """Take all that a walk says."""
     items: list[Item] = []
     deadline_s = time.monotonic() + PATIENCE_S
-    for item in driver.get_snapshot_iterator():
-        assert time.monotonic() < deadline_s, "the snapshot does not end"
+    for item in walk:
+        assert time.monotonic() < deadline_s, "the walk does not end"
         if item is not None:
             items.append(item)
         else:
