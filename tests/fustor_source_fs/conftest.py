@@ -144,7 +144,7 @@ class Pump:
     def read(self) -> list[Record]:
         """Take the records out of the kernel's queue and give none of them to the source."""
         self.source._reader.drain()
-        return [record for data in self.source._reader.take()[0] for record in parse_records(data)]
+        return [record for shard, data in self.source._reader.take()[0] for record in parse_records(data, shard)]
 
     def feed(self, records: list[Record]) -> None:
         """Give the source records, as those of one read."""
@@ -294,8 +294,9 @@ def pump(start_pump: Callable[..., Pump]) -> Pump:
 
 @pytest.fixture
 def start_still(start_pump: Callable[..., Pump], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pump]:
-    """Like `start_pump`, but nothing is read unless the test reads."""
+    """Like `start_pump`, but nothing is read unless the test reads, and then in the order in which it happened."""
     monkeypatch.setattr("fustor_source_fs.driver.Reader", StillReader)
+    monkeypatch.setattr("fustor_source_fs.shards.SHARDS", 1)
     return start_pump
 
 

@@ -85,10 +85,10 @@ def test_a_barrier_before_anything_is_watched_is_refused(still):
 
 
 def test_a_barrier_is_refused_while_something_is_not_watched(inside, still, monkeypatch):
-    def refuse(directory_fd: int) -> int:
+    def refuse(*directory: int) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(still.source._inotify, "add_watch", refuse)
+    monkeypatch.setattr(still.source._shards, "add_watch", refuse)
     still.start_snapshot()
     still.finish_snapshot()
     with pytest.raises(Unavailable, match=r"1 directories are not watched.*max_user_watches"):
@@ -254,7 +254,7 @@ def test_a_row_above_that_gets_lost_while_it_is_said_again_drops_no_listing_belo
     still.begin()
     (inside / "d" / "below" / "leaf").write_text("")
     still.read()
-    still.source._translator.overflow()
+    still.source._translator.overflow(0)
     while not any(isinstance(item, Listed) and item.path == b"/d" for item in still.items):
         still.take(next(still.messages))
     for _ in range(2):

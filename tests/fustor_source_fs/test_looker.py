@@ -509,10 +509,10 @@ def test_a_name_that_fails_to_be_read_makes_its_listing_incomplete_and_is_retrie
 def test_without_a_watch_to_spare_it_goes_on_and_says_so(inside, still, monkeypatch):
     make(inside / "d", "f")
 
-    def refuse(directory_fd: int) -> int:
+    def refuse(*directory: int) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(still.source._inotify, "add_watch", refuse)
+    monkeypatch.setattr(still.source._shards, "add_watch", refuse)
     still.start_snapshot()
     still.finish_snapshot()
     still.assert_exact()

@@ -5,21 +5,26 @@ import threading
 
 import pytest
 
-from fustor_source_fs.bindings import Inotify
 from fustor_source_fs.reader import Reader
 from fustor_source_fs.records import parse_records
+from fustor_source_fs.shards import Shards
 from waiting import until
 
 
 @pytest.fixture
 def watched(tmp_path):
-    """An inotify instance that watches a directory."""
-    inotify = Inotify()
+    """Inotify instances, of which one watches a directory."""
+    shards = Shards()
     directory = os.open(tmp_path, os.O_RDONLY)
-    inotify.add_watch(directory)
+    status = os.fstat(directory)
+    shards.add_watch(directory, status.st_dev, status.st_ino)
     os.close(directory)
-    yield inotify, tmp_path
-    inotify.close()
+    yield shards, tmp_path
+    shards.close()
+
+
+def names(taken: list[tuple[int, bytes]]) -> list[bytes]:
+    return [each.name for shard, data in taken for each in parse_records(data, shard)]
 
 
 def stop_unstarted(reader: Reader) -> None:
@@ -28,9 +33,9 @@ def stop_unstarted(reader: Reader) -> None:
 
 
 def test_what_happens_is_read_in_order_and_wakes(watched):
-    inotify, directory = watched
+    shards, directory = watched
     wake = threading.Event()
-    reader = Reader(inotify, 1 << 20, wake)
+    reader = Reader(shards, 1 << 20, wake)
     reader.start()
     for number in range(50):
         (directory / f"d{number}").mkdir()
@@ -38,29 +43,30 @@ def test_what_happens_is_read_in_order_and_wakes(watched):
     reader.drain()
     data, overflowed = reader.take()
     reader.stop()
-    assert [each.name for each in parse_records(b"".join(data))] == [b"d%d" % number for number in range(50)]
+    assert names(data) == [b"d%d" % number for number in range(50)]
     assert not overflowed
     assert not reader.has_backlog()
 
 
 class HeldRead:
-    """An inotify instance whose first read has taken records from the kernel and not returned yet."""
+    """Inotify instances whose first read has taken records from the kernel and not returned yet."""
 
-    def __init__(self, inotify: Inotify) -> None:
-        self._inotify = inotify
-        self.fd = inotify.fd
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+        self.get_fds = shards.get_fds
+        self.get_queued_bytes = shards.get_queued_bytes
         self.has_read = threading.Event()
         self.may_return = threading.Event()
 
-    def read(self, size: int) -> bytes:
-        data = self._inotify.read(size)
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def read(self, shard: int, size: int) -> bytes:
+        data = self._shards.read(shard, size)
         if not self.may_return.is_set():
             self.has_read.set()
             assert self.may_return.wait(30)
         return data
-
-    def get_queued_bytes(self) -> int:
-        return self._inotify.get_queued_bytes()
 
 
 class TellingLock:
@@ -80,14 +86,14 @@ class TellingLock:
 
 
 def test_draining_waits_for_what_the_thread_is_just_reading(watched):
-    inotify, directory = watched
-    held = HeldRead(inotify)
+    shards, directory = watched
+    held = HeldRead(shards)
     reader = Reader(held, 1 << 20, threading.Event())
     reader._lock = lock = TellingLock()
     reader.start()
     (directory / "d").mkdir()
     assert held.has_read.wait(30)
-    taken: list[bytes] = []
+    taken: list[tuple[int, bytes]] = []
 
     def drain() -> None:
         reader.drain()
@@ -102,27 +108,26 @@ def test_draining_waits_for_what_the_thread_is_just_reading(watched):
     held.may_return.set()
     draining.join()
     reader.stop()
-    assert [each.name for each in parse_records(b"".join(taken))] == [b"d"]
+    assert names(taken) == [b"d"]
 
 
 def test_draining_reads_all_that_is_queued_without_any_thread(watched):
-    inotify, directory = watched
-    reader = Reader(inotify, 1 << 30, threading.Event())
+    shards, directory = watched
+    reader = Reader(shards, 1 << 30, threading.Event())
     for number in range(5000):
         os.mkdir(directory / f"directory-{number}")
     reader.drain()
-    names = [each.name for data in reader.take()[0] for each in parse_records(data)]
-    assert names == [b"directory-%d" % number for number in range(5000)]
-    assert inotify.get_queued_bytes() == 0
+    assert names(reader.take()[0]) == [b"directory-%d" % number for number in range(5000)]
+    assert not any(shards.get_queued_bytes(shard) for shard in range(len(shards)))
     stop_unstarted(reader)
 
 
 def test_a_backlog_over_its_bound_is_thrown_away_and_said_once(watched):
-    inotify, directory = watched
-    reader = Reader(inotify, 100, threading.Event())
+    shards, directory = watched
+    reader = Reader(shards, 100, threading.Event())
     (directory / "a").mkdir()
     reader.drain()
-    assert reader.take()[1] is False
+    assert not reader.take()[1]
     for number in range(10):
         (directory / f"b{number}").mkdir()
     reader.drain()
@@ -130,25 +135,25 @@ def test_a_backlog_over_its_bound_is_thrown_away_and_said_once(watched):
     reader.drain()
     assert reader.has_backlog()
     data, overflowed = reader.take()
-    assert overflowed
-    assert [each.name for each in parse_records(b"".join(data))] == [b"c"]
-    assert reader.take() == ([], False)
+    assert len(overflowed) == 1
+    assert names(data) == [b"c"]
+    assert reader.take() == ([], set())
     stop_unstarted(reader)
 
 
 def test_a_backlog_that_is_taken_in_time_never_overflows(watched):
-    inotify, directory = watched
-    reader = Reader(inotify, 100, threading.Event())
+    shards, directory = watched
+    reader = Reader(shards, 100, threading.Event())
     for number in range(20):
         (directory / f"d{number}").mkdir()
         reader.drain()
-        assert reader.take()[1] is False
+        assert not reader.take()[1]
     stop_unstarted(reader)
 
 
 def test_stopping_ends_the_thread_and_closes_what_it_polled(watched):
-    inotify, _ = watched
-    reader = Reader(inotify, 100, threading.Event())
+    shards, _ = watched
+    reader = Reader(shards, 100, threading.Event())
     reader.start()
     reader.stop()
     assert not reader._thread.is_alive()

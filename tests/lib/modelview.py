@@ -53,8 +53,9 @@ class ModelView:
                     self.rows[other] = (seen, msgspec.structs.replace(row, path=each.path))
 
     def _remove(self, path: bytes, index: int) -> None:
-        for each in [each for each in self.rows if each == path or each.startswith(path + b"/")]:
-            if self.rows[each][0] <= index:
+        below = [each for each in self.rows if each.startswith(path + b"/")] if self._below[path] else []
+        for each in [path, *below]:
+            if each in self.rows and self.rows[each][0] <= index:
                 del self.rows[each]
                 self._below.subtract(_ancestors(each))
 

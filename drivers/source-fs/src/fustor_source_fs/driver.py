@@ -11,7 +11,6 @@ from fustor_core.errors import ConfigError, Unavailable
 from fustor_event_model import FS_SCHEMA, FsRow, JobDone, Listed, MessageSource, SnapshotEnd
 from fustor_source_fs import limits
 from fustor_source_fs.audit import Audit
-from fustor_source_fs.bindings import Inotify
 from fustor_source_fs.config import FsConfig
 from fustor_source_fs.events import Events
 from fustor_source_fs.inflight import Inflight
@@ -24,6 +23,7 @@ from fustor_source_fs.places import Places
 from fustor_source_fs.reader import Reader
 from fustor_source_fs.records import parse_records
 from fustor_source_fs.retries import Retries
+from fustor_source_fs.shards import Shards
 from fustor_source_fs.translate import Translator
 from fustor_source_fs.walk import Walk
 from fustor_source_fs.watches import Node, Tree
@@ -36,7 +36,7 @@ class FsSource(SourceDriver):
     """
     Watches a directory and everything below it with inotify.
 
-    Owns one inotify instance and the thread that reads it; `close` ends both.
+    Owns the inotify instances and the thread that reads them; `close` ends both.
     """
 
     Config: ClassVar[type[FsConfig]] = FsConfig
@@ -48,8 +48,8 @@ class FsSource(SourceDriver):
         self._now = now
         self._root = config.get_root()
         self._wake_event = threading.Event()
-        self._inotify = Inotify()
-        self._reader = Reader(self._inotify, config.driver_params.max_backlog_bytes, self._wake_event)
+        self._shards = Shards()
+        self._reader = Reader(self._shards, config.driver_params.max_backlog_bytes, self._wake_event)
         self._tree = Tree()
         self._work = Work(context.max_pending, now)
         self._inflight = Inflight(now)
@@ -64,7 +64,7 @@ class FsSource(SourceDriver):
             work=self._work,
             translator=self._translator,
             retries=self._retries,
-            inotify=self._inotify,
+            shards=self._shards,
         )
         self._events = Events(self._inflight)
         self._looker = Looker(
@@ -276,6 +276,8 @@ class FsSource(SourceDriver):
             details={
                 "directories": self._tree.size,
                 "watches": self._tree.watch_count,
+                "shards": len(self._shards),
+                "relisted": self._translator.relisted,
                 "unwatched": len(self._places.unwatched),
                 "unreadable": len(self._retries.skipped),
                 "listings": self._lister.listed,
@@ -284,11 +286,11 @@ class FsSource(SourceDriver):
         )
 
     def close(self) -> None:
-        """End the reader and close the inotify instance; a second call does nothing."""
+        """End the reader and close the inotify instances; a second call does nothing."""
         if not self._is_closed:
             self._is_closed = True
             self._reader.stop()
-            self._inotify.close()
+            self._shards.close()
 
     # -- checks ----------------------------------------------------------------------------
 
@@ -320,10 +322,10 @@ class FsSource(SourceDriver):
         if not self._reader.has_backlog():
             return
         backlog, overflowed = self._reader.take()
-        if overflowed:
-            self._translator.overflow()
-        for data in backlog:
-            self._translator.feed(parse_records(data))
+        for shard in overflowed:
+            self._translator.overflow(shard)
+        for shard, data in backlog:
+            self._translator.feed(parse_records(data, shard))
         if self._reader.take_mounts_changed():
             self._compare_mounts()
 

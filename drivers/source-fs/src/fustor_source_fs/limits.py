@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from fustor_source_fs.shards import SHARDS
+
 _LIMITS: Final = Path("/proc/sys/fs/inotify")
 
 
@@ -26,5 +28,5 @@ def check(root: bytes) -> Sequence[str]:
     if watches < 8192:
         missing.append(f"fs.inotify.max_user_watches is {watches}: at most that many directories can be watched")
     if instances < 8:
-        missing.append(f"fs.inotify.max_user_instances is {instances}: each pipe needs one")
+        missing.append(f"fs.inotify.max_user_instances is {instances}: each pipe takes up to {SHARDS}")
     return missing

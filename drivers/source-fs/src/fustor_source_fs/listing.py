@@ -234,7 +234,7 @@ class Lister:
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
                     at.seen.add(name)
-                    found(self._places.get_child(node, name, status))
+                    found(self._places.get_child(node, name, status, at.age))
                 else:
                     if name in known:
                         self._places.drop_child(node, name)

@@ -105,7 +105,7 @@ class Looker:
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 is_directory = stat.S_ISDIR(status.st_mode)
                 if is_directory:
-                    child = self._places.get_child(node, name, status)
+                    child = self._places.get_child(node, name, status, group.age)
                     if self._places.needs_listing(child):
                         self._work.mark_dirty(child, age=group.age)
                 else:

@@ -9,10 +9,10 @@ import errno
 import os
 from typing import Final
 
-from fustor_source_fs.bindings import Inotify
 from fustor_source_fs.pending import Group, Work
 from fustor_source_fs.retries import Retries, get_age
 from fustor_source_fs.scan import open_directory, stat_directory
+from fustor_source_fs.shards import Shards
 from fustor_source_fs.translate import Translator
 from fustor_source_fs.watches import Node, Tree
 
@@ -26,7 +26,7 @@ class Places:
     Args:
         root: The source's root.
         tree, work, translator, retries: Shared with the driver, same thread.
-        inotify: Watches are added here.
+        shards: Watches are added here.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class Places:
         work: Work,
         translator: Translator,
         retries: Retries,
-        inotify: Inotify,
+        shards: Shards,
     ) -> None:
         self._root = root
         self._tree = tree
         self._work = work
         self._translator = translator
         self._retries = retries
-        self._inotify = inotify
+        self._shards = shards
         self.unwatched: set[Node] = set()
         self.watch_error = ""
 
@@ -81,7 +81,7 @@ class Places:
             if other is not None:
                 self._translator.drop(other)
         try:
-            watch = self._inotify.add_watch(fd)
+            watch = self._shards.add_watch(fd, own.st_dev, own.st_ino)
         except OSError as err:  # ENOSPC mostly; it degrades and is said, it never stops the source
             self.unwatched.add(node)
             self.watch_error = err.strerror or str(err)
@@ -90,10 +90,15 @@ class Places:
         self._retries.skipped.pop(node, None)
         unheld = self._tree.hold_watch(node, watch)
         if unheld is not None:
-            self._inotify.remove_watch(unheld)
+            self._shards.remove_watch(unheld)
 
-    def get_child(self, node: Node, name: bytes, status: os.stat_result) -> Node:
-        """Return the node of a subdirectory whose row is being made; a new one if another directory is there now."""
+    def get_child(self, node: Node, name: bytes, status: os.stat_result, age: int) -> Node:
+        """
+        Return the node of a subdirectory whose row is being made; a new one if another directory is there now.
+
+        Args:
+            age: Of the work that has it looked at; what follows from that is as old.
+        """
         child = node.children.get(name)
         if child is not None:
             if not child.inode or child.is_same(status.st_dev, status.st_ino):
@@ -104,7 +109,7 @@ class Places:
         if child is None:
             return self._tree.add(node, name)
         self._tree.attach(child, node, name)
-        self._translator.mark_subtree_dirty(child)
+        self._translator.mark_subtree_dirty(child, age=age)
         child.arrived = False
         return child
 
@@ -121,4 +126,4 @@ class Places:
             self._retries.skipped.pop(node, None)
             self.unwatched.discard(node)
         for watch in unheld:
-            self._inotify.remove_watch(watch)
+            self._shards.remove_watch(watch)

@@ -1,7 +1,7 @@
 """
-The thread that empties the kernel's queue and does nothing else.
+The thread that empties the kernel's queues and does nothing else.
 
-It must never wait for the one that looks at files: the kernel's queue is short (16,384
+It must never wait for the one that looks at files: such a queue is short (16,384
 records by default) and what does not fit is lost to everyone.
 """
 
@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Final
 
-from fustor_source_fs.bindings import Inotify
+from fustor_source_fs.shards import Shards
 
 _READ_BYTES: Final = 1 << 20
 _SMALL_READ_BYTES: Final = 16 << 10
@@ -27,19 +27,19 @@ class Reader:
     Moves records from the kernel into a backlog that the driver takes.
 
     Args:
-        inotify: What to read; not owned.
-        max_backlog_bytes: A longer backlog is thrown away and reported as an overflow.
+        shards: What to read; not owned.
+        max_backlog_bytes: A longer backlog is thrown away and reported as an overflow of its shards.
         wake: Called after something was added.
     """
 
-    def __init__(self, inotify: Inotify, max_backlog_bytes: int, wake: threading.Event) -> None:
-        self._inotify = inotify
+    def __init__(self, shards: Shards, max_backlog_bytes: int, wake: threading.Event) -> None:
+        self._shards = shards
         self._max_backlog_bytes = max_backlog_bytes
         self._wake = wake
         self._lock = threading.Lock()
-        self._backlog: list[bytes] = []
+        self._backlog: list[tuple[int, bytes]] = []
         self._backlog_bytes = 0
-        self._overflowed = False
+        self._overflowed: set[int] = set()
         self._mounts_changed = False
         self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._mounts_fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
@@ -49,17 +49,17 @@ class Reader:
         """Start the thread."""
         self._thread.start()
 
-    def take(self) -> tuple[list[bytes], bool]:
-        """Take what was read, in order, and whether something before it had to be thrown away."""
+    def take(self) -> tuple[list[tuple[int, bytes]], set[int]]:
+        """Take what was read, in order, with its shard, and the shards of which something had to be thrown away."""
         with self._lock:
             backlog, self._backlog = self._backlog, []
-            overflowed, self._overflowed = self._overflowed, False
+            overflowed, self._overflowed = self._overflowed, set()
             self._backlog_bytes = 0
         return backlog, overflowed
 
     def has_backlog(self) -> bool:
         """Tell whether `take` would give something."""
-        return bool(self._backlog) or self._overflowed or self._mounts_changed
+        return bool(self._backlog) or bool(self._overflowed) or self._mounts_changed
 
     def take_mounts_changed(self) -> bool:
         """Tell, once, that something was mounted or unmounted somewhere."""
@@ -69,12 +69,10 @@ class Reader:
     def drain(self) -> None:
         """Read all that the kernel has queued until now, in the calling thread."""
         with self._lock:  # so that what the thread is just reading counts as read
-            left = self._inotify.get_queued_bytes()
-        while left > 0:
-            count = self._read(max(left, _SMALL_READ_BYTES))
-            if not count:
-                return
-            left -= count
+            queued = [self._shards.get_queued_bytes(shard) for shard in range(len(self._shards))]
+        for shard, left in enumerate(queued):
+            while left > 0 and (count := self._read(shard, max(left, _SMALL_READ_BYTES))):
+                left -= count
 
     def stop(self) -> None:
         """End the thread and close what it polled."""
@@ -83,21 +81,23 @@ class Reader:
         os.close(self._stop_fd)
         os.close(self._mounts_fd)
 
-    def _read(self, size: int) -> int:
+    def _read(self, shard: int, size: int) -> int:
         with self._lock:
-            data = self._inotify.read(size)
+            data = self._shards.read(shard, size)
             if data:
-                self._backlog.append(data)
+                self._backlog.append((shard, data))
                 self._backlog_bytes += len(data)
                 if self._backlog_bytes > self._max_backlog_bytes:
+                    self._overflowed.update(each for each, _ in self._backlog)
                     self._backlog.clear()
                     self._backlog_bytes = 0
-                    self._overflowed = True
         return len(data)
 
     def _run(self) -> None:
         poll = select.poll()
-        poll.register(self._inotify.fd, select.POLLIN)
+        fds = self._shards.get_fds()
+        for fd in fds:
+            poll.register(fd, select.POLLIN)
         poll.register(self._stop_fd, select.POLLIN)
         poll.register(self._mounts_fd, select.POLLPRI)
         count = 0
@@ -108,8 +108,9 @@ class Reader:
             if self._mounts_fd in ready:
                 self._mounts_changed = True
                 self._wake.set()
-            if self._inotify.fd in ready:
+            full = [shard for shard, fd in enumerate(fds) if fd in ready]
+            if full:
                 if count < _SMALL_READ_BYTES:
                     time.sleep(_NAP_S)
-                count = self._read(_READ_BYTES)
+                count = sum(self._read(shard, _READ_BYTES) for shard in full)
                 self._wake.set()

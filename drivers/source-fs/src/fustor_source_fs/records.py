@@ -3,6 +3,8 @@
 import struct
 from typing import Final, NamedTuple
 
+from fustor_source_fs.shards import name_watch
+
 _HEADER: Final = struct.Struct("iIII")
 
 
@@ -11,7 +13,7 @@ class Record(NamedTuple):
     One `struct inotify_event` (man 7 inotify).
 
     Args:
-        watch: Watch descriptor, -1 for an overflow.
+        watch: The watch, as `name_watch` names it; of an overflow it says the shard only.
         mask: What happened.
         cookie: Connects the two halves of a rename.
         name: Name within the watched directory, any bytes; empty for the directory itself.
@@ -23,22 +25,23 @@ class Record(NamedTuple):
     name: bytes
 
 
-def parse_records(data: bytes) -> list[Record]:
+def parse_records(data: bytes, shard: int = 0) -> list[Record]:
     """
-    Split what one read(2) returned; the kernel never cuts a record.
+    Split what one read(2) of a shard returned; the kernel never cuts a record.
 
     Consecutive equal records are one record: each only names a place to look at.
     """
     records: list[Record] = []
     unpack = _HEADER.unpack_from
     offset, end = 0, len(data)
+    first = name_watch(shard, 0)
     last: Record | None = None
     while offset < end:
-        watch, mask, cookie, length = unpack(data, offset)
+        descriptor, mask, cookie, length = unpack(data, offset)
         offset += 16
         name = data[offset : offset + length].rstrip(b"\0") if length else b""
         offset += length
-        record = Record(watch, mask, cookie, name)
+        record = Record(first + descriptor, mask, cookie, name)
         if record != last:
             records.append(record)
             last = record

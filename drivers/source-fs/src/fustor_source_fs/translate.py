@@ -6,7 +6,9 @@ looks at both names of a rename, which compare inodes, put right whatever the pa
 here got wrong. Pairing is what keeps the watches of a moved directory useful.
 
 The kernel's order within one instance is FROM, TO, MOVE_SELF. So a MOVE_SELF of a
-directory whose TO has not come means that it left the tree. RENAME_EXCHANGE comes as two
+directory whose TO has not come means that it left the tree. Where the three come from
+several instances they may be read in any order: what is dropped too early is found anew
+by the look at its new name, and what is waited for in vain is dropped a little later. RENAME_EXCHANGE comes as two
 pairs (a to b, then b to a): the directory that the first pair displaces stays detached
 until the read batch ends, to be what the second pair moves.
 """
@@ -17,6 +19,7 @@ from typing import Final, NamedTuple
 from fustor_source_fs import bindings as b
 from fustor_source_fs.pending import Work
 from fustor_source_fs.records import Record
+from fustor_source_fs.shards import get_shard
 from fustor_source_fs.watches import Node, Tree
 
 _NAMES_CHANGE: Final = b.IN_CREATE | b.IN_DELETE | b.IN_MOVED_FROM | b.IN_MOVED_TO
@@ -60,12 +63,14 @@ class Translator:
         self._displaced: dict[tuple[Node, bytes], Node] = {}
         self.captured = 0
         self.overflows = 0
+        self.relisted = 0
+        """Directories that overflows had listed again."""
 
     def feed(self, records: Sequence[Record]) -> None:
         """Take in the records of one read."""
         for record in records:
             if record.mask & b.IN_Q_OVERFLOW:
-                self.overflow()
+                self.overflow(get_shard(record.watch))
             elif record.mask & b.IN_IGNORED:
                 for node in self._tree.forget_watch(record.watch):
                     if not self._moved_out(node):
@@ -78,19 +83,21 @@ class Translator:
             self.drop(node)
         self._displaced.clear()
 
-    def overflow(self) -> None:
-        """Records were lost, nobody knows which: everything may have changed."""
+    def overflow(self, shard: int) -> None:
+        """Records of a shard were lost, nobody knows which: every directory of it may have changed."""
         self.overflows += 1
         for moving in self._moving.values():
             self.drop(moving.node)
         self._moving.clear()
-        self.mark_subtree_dirty(self._tree.root)
+        for node in self._tree.get_shard(shard):
+            self._work.mark_dirty(node)
+            self.relisted += 1
 
-    def mark_subtree_dirty(self, node: Node) -> None:
-        """Note that a directory and all below it must be listed again."""
-        self._work.look_self(node)
+    def mark_subtree_dirty(self, node: Node, *, age: int | None = None) -> None:
+        """Note that a directory and all below it must be listed again, as work of an age."""
+        self._work.look_self(node, age=age)
         for each in self._tree.walk(node):
-            self._work.mark_dirty(each)
+            self._work.mark_dirty(each, age=age)
 
     def take_moving(self, device: int, inode: int) -> Node | None:
         """

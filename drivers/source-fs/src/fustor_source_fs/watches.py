@@ -8,6 +8,8 @@ at two places, and inotify knows inodes only.
 
 from collections.abc import Iterator
 
+from fustor_source_fs.shards import get_shard
+
 
 class Node:
     """
@@ -195,6 +197,16 @@ class Tree:
         if holders is None:
             return ()
         return (holders,) if isinstance(holders, Node) else holders
+
+    def get_shard(self, shard: int) -> list[Node]:
+        """Return the nodes with a watch in a shard that are in the tree, no order."""
+        return [
+            node
+            for watch in self._holders
+            if get_shard(watch) == shard
+            for node in self.get_holders(watch)
+            if self.get_path(node) is not None
+        ]
 
     def forget_watch(self, watch: int) -> tuple[Node, ...]:
         """The kernel has removed a watch: take it from its holders and return them."""
