@@ -50,6 +50,13 @@ def test_every_route_is_described_and_nothing_else(fusion, document):
     assert list_operations(document).keys() == served
 
 
+def test_a_wrong_method_is_told_all_that_are_right(fusion, document):
+    for path, methods in document["paths"].items():
+        answer = fusion.agent.patch(fusion.base.removesuffix("/api/v1") + path.format(view_id="p", sid="x", job_id="x"))
+        allowed = set(answer.headers["Allow"].split(", ")) - {"HEAD"}
+        assert (answer.status_code, allowed) == (405, {method.upper() for method in methods})
+
+
 def test_path_and_query_are_read_where_they_are_described_and_nowhere_else():
     folder = next(iter(fustor_fusion.__path__))
     readers = {path.name for path in Path(folder).glob("*.py")

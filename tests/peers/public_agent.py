@@ -1,19 +1,17 @@
 """The public agent 0.8.17, as released, in an environment of its own."""
 
 import json
-import os
 import signal
-import subprocess
 from pathlib import Path
 from typing import Final
 
-from released import install
+from released import Program, install, pin
 
-PARTS: Final = (
-    "fustor-agent", "fustor-agent-sdk", "fustor-core", "fustor-fusion-sdk", "fustor-schema-fs", "fustor-sender-echo",
-    "fustor-sender-http", "fustor-source-fs",
+REQUIREMENTS: Final = (
+    *pin("fustor-agent", "fustor-agent-sdk", "fustor-core", "fustor-fusion-sdk", "fustor-schema-fs",
+         "fustor-sender-echo", "fustor-sender-http", "fustor-source-fs"),
+    "watchdog<6",  # the release that its own requirements let in has another interface than it calls
 )  # fmt: skip
-STOP_TIMEOUT_S: Final = 20.0
 
 
 class PublicAgent:
@@ -45,7 +43,7 @@ class PublicAgent:
                 }
             },
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._program = Program(home)
 
     def start(self) -> "PublicAgent":
         """
@@ -54,41 +52,20 @@ class PublicAgent:
         Raises:
             NotInstallable: The registry does not give it.
         """
-        # The release of watchdog that its own requirements let in has another interface than it calls.
-        bin_directory = install("public-agent", PARTS, "watchdog<6")
+        program = install("public-agent", REQUIREMENTS) / "fustor-agent"
         (self.home / "agent-config").mkdir(parents=True, exist_ok=True)
         (self.home / "agent-config" / "default.yaml").write_text(json.dumps(self._config))  # JSON is YAML
-        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self.home), "FUSTOR_HOME": str(self.home)}
-        with (self.home / "output").open("ab") as output:
-            self._process = subprocess.Popen(
-                [str(bin_directory / "fustor-agent"), "start"],
-                env=environment,
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self._program.start(str(program), "start")
         return self
 
     def stop(self) -> None:
         """End it as an operator does: it closes its session."""
-        self._end(signal.SIGTERM)
+        self._program.end(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it as a crash does: its session lives on without it."""
-        self._end(signal.SIGKILL)
+        self._program.end(signal.SIGKILL)
 
     def log(self) -> str:
         """Return what it printed."""
-        return (self.home / "output").read_text(errors="replace")
-
-    def _end(self, number: signal.Signals) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(number)
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        return self._program.log()

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-from released import install
+from released import install, pin
 
 TIMEOUT_S: Final = 120.0
 
@@ -25,7 +25,7 @@ def run_sdk(script: str, *arguments: str) -> Any:
     Raises:
         NotInstallable: The registry does not give it.
     """
-    python = install("public-sdk", ("fustor-fusion-sdk", "fustor-core")) / "python"
+    python = install("public-sdk", pin("fustor-fusion-sdk", "fustor-core")) / "python"
     return json.loads(_run([str(python), "-c", script, *arguments]))
 
 
@@ -49,7 +49,7 @@ def run_benchmark_query(
     Raises:
         NotInstallable: The registry does not give it.
     """
-    program = install("public-benchmark", ("fustor-benchmark",)) / "fustor-benchmark"
+    program = install("public-benchmark", pin("fustor-benchmark")) / "fustor-benchmark"
     home.mkdir(parents=True, exist_ok=True)
     options = {
         "--fusion-api": endpoint, "--api-key": key, "--view-id": view, "--num-requests": requests,

@@ -1,24 +1,23 @@
 """The public Fusion 0.8.17, as released, in an environment of its own."""
 
 import json
-import os
+import signal
 import socket
-import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
-from released import install
+from released import Program, install, pin
 
+from agent import free_ports
 from waiting import until
 
-PARTS: Final = (
+REQUIREMENTS: Final = pin(
     "fustor-fusion", "fustor-core", "fustor-fusion-sdk", "fustor-receiver-http", "fustor-schema-fs", "fustor-view-fs",
 )  # fmt: skip
 START_TIMEOUT_S: Final = 60.0
-STOP_TIMEOUT_S: Final = 10.0
 
 
 class PublicFusion:
@@ -43,7 +42,7 @@ class PublicFusion:
         self._pipe: dict[str, Any] = {"session_timeout_seconds": session_timeout_s}
         if sentinel_interval_s is not None:
             self._pipe["sentinel_interval_sec"] = sentinel_interval_s
-        self._process: subprocess.Popen[bytes] | None = None
+        self._program = Program(home)
         self.port = 0
         self.view_port = 0
 
@@ -54,21 +53,12 @@ class PublicFusion:
 
     def start(self) -> "PublicFusion":
         """Start it, on ports that are free now or on those that it had before, and wait until it answers."""
-        bin_directory = install("public-fusion", PARTS)
+        program = install("public-fusion", REQUIREMENTS) / "fustor-fusion"
         if not self.port:
             self.port, self.view_port = free_ports(2)
         (self.home / "fusion-config").mkdir(parents=True, exist_ok=True)
         (self.home / "fusion-config" / "default.yaml").write_text(json.dumps(self._config()))  # JSON is YAML
-        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self.home), "FUSTOR_HOME": str(self.home)}
-        with (self.home / "output").open("ab") as output:
-            self._process = subprocess.Popen(
-                [str(bin_directory / "fustor-fusion"), "start"],
-                env=environment,
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self._program.start(str(program), "start")
         try:
             until(self._answers, within_s=START_TIMEOUT_S, what="the public Fusion")
         except BaseException:
@@ -78,19 +68,11 @@ class PublicFusion:
 
     def stop(self) -> None:
         """End it; nothing that it knew is kept."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        self._program.end(signal.SIGTERM)
 
     def log(self) -> str:
         """Return what it printed."""
-        return (self.home / "output").read_text(errors="replace")
+        return self._program.log()
 
     def query(self, name: str, **parameters: object) -> Any:
         """
@@ -150,7 +132,7 @@ class PublicFusion:
         }
 
     def _answers(self) -> bool:
-        if self._process is not None and self._process.poll() is not None:
+        if self._program.process is not None and self._program.process.poll() is not None:
             raise RuntimeError(f"the public Fusion ended at once:\n{self.log()[-2000:]}")
         try:
             with (
@@ -171,15 +153,3 @@ class PublicFusion:
                 if err.code in (404, 503):
                     return None
             raise
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports that are free now; it takes fixed numbers only, so that port 0 does not help."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -1,13 +1,14 @@
 """
-Released packages of 0.8.17, each set of them in an environment of its own.
+Programs of others as they were released, each in an environment of its own.
 
-Their names are those of ours, so they never go into the environment of the tests: they are
-installed once into the user's cache directory.
+The names of Fustor 0.8.17 are those of ours, and other tools bring much along, so they never go
+into the environment of the tests: they are installed once into the user's cache directory.
 """
 
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,21 +17,29 @@ from typing import Final
 
 VERSION: Final = "0.8.17"
 INSTALL_TIMEOUT_S: Final = 600.0
+END_TIMEOUT_S: Final = 20.0
 
 
 class NotInstallable(Exception):
     """The packages cannot be had; the message is what the installer said last."""
 
 
-def install(name: str, parts: Sequence[str], *others: str) -> Path:
+def pin(*parts: str) -> list[str]:
     """
-    Install released packages, unless that was done before.
+    Require distributions of the release 0.8.17.
+
+    All that are needed: they require each other without versions, and the registry holds newer ones.
+    """
+    return [f"{part}=={VERSION}" for part in parts]
+
+
+def install(name: str, requirements: Sequence[str]) -> Path:
+    """
+    Install packages, unless that was done before.
 
     Args:
-        name: Of the environment; another set of packages needs another name.
-        parts: Distributions of the release. All that are needed: they require each other
-            without versions, and the registry holds newer ones.
-        others: Further requirements.
+        name: Of the environment.
+        requirements: What is to be there.
 
     Returns:
         The environment's `bin` directory.
@@ -40,18 +49,56 @@ def install(name: str, parts: Sequence[str], *others: str) -> Path:
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fustor-tests"
     cache.mkdir(parents=True, exist_ok=True)
-    place = cache / f"{name}-{VERSION}-py{sys.version_info.major}.{sys.version_info.minor}"
-    done = place / "installed"
+    place = cache / f"{name}-py{sys.version_info.major}.{sys.version_info.minor}"
+    done, wanted = place / "installed", "\n".join(requirements)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may want it at the same time
-        if not done.exists():
+        if not done.exists() or done.read_text() != wanted:
             shutil.rmtree(place, ignore_errors=True)
             # Not the tests' own interpreter: that one is itself in a virtual environment.
             _run([sys.executable, "-m", "venv", str(place)])
-            requirements = [f"{part}=={VERSION}" for part in parts] + list(others)
             _run([str(place / "bin" / "python"), "-m", "pip", "install", "-q", *requirements])
-            done.touch()
+            done.write_text(wanted)
     return place / "bin"
+
+
+class Program:
+    """
+    One running program of a release; owns its process until `end`.
+
+    Args:
+        home: Its home and current directory, where `output` is what it prints; made if missing.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *command: str) -> None:
+        """Start it, with nothing of our environment but where programs are; returns at once."""
+        self._home.mkdir(parents=True, exist_ok=True)
+        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._home), "FUSTOR_HOME": str(self._home)}
+        with (self._home / "output").open("ab") as output:
+            self.process = subprocess.Popen(
+                command, env=environment, cwd=self._home, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def end(self, number: signal.Signals) -> None:
+        """End it by a signal, if it runs; what takes too long is killed."""
+        if self.process is None:
+            return
+        self.process.send_signal(number)
+        try:
+            self.process.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def log(self) -> str:
+        """Return what it printed."""
+        return (self._home / "output").read_text(errors="replace")
 
 
 def _run(command: list[str]) -> None:

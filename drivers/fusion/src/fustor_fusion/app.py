@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from fustor_fusion import __version__
 from fustor_fusion.context import Context, answer, refuse
-from fustor_fusion.endpoints import Endpoint, make_route
+from fustor_fusion.endpoints import Endpoint, make_routes
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.guard import HostGuard
 from fustor_fusion.openapi import describe
@@ -19,7 +19,7 @@ from fustor_fusion.view_routes import ViewRoutes
 def build_app(context: Context) -> HostGuard:
     """Build the application of one server."""
     app = Starlette(
-        routes=[make_route(endpoint) for endpoint in list_endpoints(context)],
+        routes=make_routes(list_endpoints(context)),
         exception_handlers={
             RequestRefused: _answer_refusal,
             StoreUnavailable: _answer_refusal,

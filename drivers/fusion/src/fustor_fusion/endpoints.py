@@ -1,6 +1,6 @@
 """What an endpoint is: one declaration, from which its route and its description in openapi.py are made."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,6 +12,8 @@ from fustor_fusion.keyfile import Role
 from fustor_fusion.questions import Nothing
 
 JSON = "application/json"
+
+Serve = Callable[[Request], Awaitable[Response]]
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +37,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     path: str
-    serve: Callable[[Request], Awaitable[Response]]
+    serve: Serve
     about: Callable[..., object]
     key: Role | None
     asked: type[msgspec.Struct] = Nothing
@@ -47,6 +49,16 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     headers: bool = False
 
 
-def make_route(endpoint: Endpoint) -> Route:
-    """Make the route of an endpoint."""
-    return Route(endpoint.path, endpoint.serve, methods=[endpoint.method])
+def make_routes(endpoints: Iterable[Endpoint]) -> list[Route]:
+    """Make a route of each path, so that a wrong method is told all that are right."""
+    by_path: dict[str, dict[str, Serve]] = {}
+    for endpoint in endpoints:
+        by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint.serve
+    return [Route(path, _dispatch(serves), methods=list(serves)) for path, serves in by_path.items()]
+
+
+def _dispatch(serves: Mapping[str, Serve]) -> Serve:
+    async def serve(request: Request) -> Response:
+        return await serves["GET" if request.method == "HEAD" else request.method](request)
+
+    return serve

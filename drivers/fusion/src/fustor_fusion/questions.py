@@ -20,6 +20,7 @@ _FLAGS: Final = {"on": "true", "yes": "true", "off": "false", "no": "false", "":
 Q = TypeVar("Q", bound=msgspec.Struct)
 
 Wait = Annotated[float, Meta(ge=0, le=MAX_WAIT_S, description="Seconds to wait for something to answer with.")]
+Raw = Annotated[str, Meta(extra_json_schema={"pattern": "^([A-Za-z0-9_-]{4})*([A-Za-z0-9_-]{2,3})?$"})]
 Count = Annotated[int, Meta(ge=1, le=_MAX_COUNT)]
 
 
@@ -58,7 +59,7 @@ class AskPath(Ask, frozen=True, kw_only=True):
     """Asks for a path."""
 
     path: Annotated[str, Meta(pattern="^/", description="Below the root of the source; normalised.")] = "/"
-    raw: Annotated[str, Meta(description="The path's bytes in base64url, instead of `path`.")] | UnsetType = UNSET
+    raw: Annotated[Raw, Meta(description="The path's bytes in base64url, instead of `path`.")] | UnsetType = UNSET
 
     def get_names(self) -> list[bytes]:
         """Return the names that lead to the path; raises RequestRefused 422."""
@@ -79,7 +80,7 @@ class AskTree(AskPath, frozen=True, kw_only=True):
     dry_run: Annotated[bool, Meta(description="Only check the question.")] = False
     limit: Annotated[Count, Meta(description="At most so many children of the node.")] | UnsetType = UNSET
     after: Annotated[str, Meta(description="Only the children behind this name.")] = ""
-    after_raw: Annotated[str, Meta(description="The name's bytes, instead of `after`.")] | UnsetType = UNSET
+    after_raw: Annotated[Raw, Meta(description="The name's bytes, instead of `after`.")] | UnsetType = UNSET
 
     def get_after(self) -> bytes:
         """Return the name behind which a page begins, usually empty; raises RequestRefused 422."""
