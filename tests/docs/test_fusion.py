@@ -65,7 +65,7 @@ def test_the_example_is_correct_and_the_keys_of_the_page_fit_it(
     fusion.start()
     secrets = {name: (tmp_path / f"{name}.key").read_text().strip() for name in ("agent", "reader")}
     for view, who, status in (("research", "agent", 200), ("archive", "agent", 403), ("archive", "reader", 200)):
-        assert fusion.ask(secrets[who], f"views/{view}/stats").status_code == status, (view, who)
+        assert fusion.request(secrets[who], f"views/{view}/stats").status_code == status, (view, who)
 
 
 def test_the_sender_of_the_page_is_one_that_the_agent_takes(blocks, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def row(name: str) -> dict[str, Any]:
 
 
 def count_files(fusion: StandaloneFusion, secret: str, view: str) -> int:
-    stats = fusion.ask(secret, f"views/{view}/stats").json()
+    stats = fusion.request(secret, f"views/{view}/stats").json()
     assert isinstance(stats["files"], int)
     return stats["files"]
 
@@ -46,7 +46,7 @@ def test_it_starts_in_the_background_serves_says_how_it_is_and_stops(fusion: Sta
     said = fusion.start("--view", "main")
     pid = int((fusion.home / "fusion.pid").read_text())
     assert f"pid {pid}\naddress  http://127.0.0.1:" in said
-    assert fusion.ask(fusion.key("reader"), "views/main/stats").status_code == 200
+    assert fusion.request(fusion.key("reader"), "views/main/stats").status_code == 200
     status = until(lambda: (found := fusion.status()) and found["views"][0]["not_current_because"] and found,
                    within_s=DEADLINE_S, what="the first report")
     assert (status["fusion"]["pid"], status["fusion"]["state"], status["fusion"]["url"]) == (pid, "running", fusion.url)
@@ -72,7 +72,7 @@ def test_in_the_foreground_it_serves_until_it_is_told_to_stop(fusion: Standalone
         with contextlib.closing(process.stdout) as output:
             lines = [output.readline() for _ in range(2)]
             fusion.url = lines[1].split()[1]
-            assert fusion.ask(fusion.key("agent"), "views/main/stats").status_code == 200
+            assert fusion.request(fusion.key("agent"), "views/main/stats").status_code == 200
             process.send_signal(number)
             assert process.wait(DEADLINE_S) == 0
         fusion.wait_gone()
@@ -84,7 +84,7 @@ def test_a_second_one_on_the_same_home_is_refused(fusion: StandaloneFusion) -> N
     for background in ((), ("-D",)):
         refused = fusion.run("start", *background, "--view", "other", code=4)
         assert refused.stderr == f"Fusion is already running, pid {pid}; stop it with `fustor-fusion stop`\n"
-    assert fusion.ask(fusion.key("reader"), "views/main/stats").status_code == 200
+    assert fusion.request(fusion.key("reader"), "views/main/stats").status_code == 200
 
 
 def test_what_a_killed_one_left_is_no_obstacle_and_nobody_is_signalled_for_it(fusion: StandaloneFusion) -> None:
@@ -96,7 +96,7 @@ def test_what_a_killed_one_left_is_no_obstacle_and_nobody_is_signalled_for_it(fu
     fusion.run("status", code=3)
     fusion.run("stop", code=3)
     fusion.start("--view", "main")
-    assert fusion.ask(fusion.key("reader"), "views/main/stats").status_code == 200
+    assert fusion.request(fusion.key("reader"), "views/main/stats").status_code == 200
 
 
 def test_a_port_that_somebody_else_has_is_named_to_the_shell(fusion: StandaloneFusion) -> None:
@@ -158,17 +158,17 @@ def test_an_address_that_others_reach_is_served_with_a_warning(fusion: Standalon
     fusion.url = fusion.url.replace("0.0.0.0", "127.0.0.1")
     secret = fusion.add_key("reader", "a")
     for host, status in (("fusion.example.org", 200), ("192.0.2.7:8102", 200), ("other.example.org", 403)):
-        assert fusion.ask(secret, "views/a/stats", headers={"Host": host}).status_code == status, host
+        assert fusion.request(secret, "views/a/stats", headers={"Host": host}).status_code == status, host
 
 
 def test_a_killed_worker_is_replaced_on_the_same_address_and_its_sessions_live_on(fusion: StandaloneFusion) -> None:
     fusion.write_config("views: [{id: a}, {id: b}]\n")
     fusion.start()
     agents = {view: fusion.add_key("agent", view) for view in "ab"}
-    sessions = {view: fusion.ask(secret, "pipe/session/", {"task_id": "h:p"}).json()["session_id"]
+    sessions = {view: fusion.request(secret, "pipe/session/", {"task_id": "h:p"}).json()["session_id"]
                 for view, secret in agents.items()}
     for view, secret in agents.items():
-        assert fusion.ask(secret, f"pipe/ingest/{sessions[view]}/events", row("one")).json()["count"] == 1
+        assert fusion.request(secret, f"pipe/ingest/{sessions[view]}/events", row("one")).json()["count"] == 1
     before = fusion.worker()["pid"]
     os.kill(before, signal.SIGKILL)
     until(lambda: not is_alive(before), within_s=DEADLINE_S, what="the worker to be dead")
@@ -177,9 +177,9 @@ def test_a_killed_worker_is_replaced_on_the_same_address_and_its_sessions_live_o
         counts = list(pool.map(lambda _: count_files(fusion, agents["a"], "a"), range(8)))
     assert counts == [1] * 8
     for view, secret in agents.items():
-        beat = fusion.ask(secret, f"pipe/session/{sessions[view]}/heartbeat", {"can_realtime": True})
+        beat = fusion.request(secret, f"pipe/session/{sessions[view]}/heartbeat", {"can_realtime": True})
         assert (beat.status_code, beat.json()["role"]) == (200, "leader")
-        assert fusion.ask(secret, f"pipe/ingest/{sessions[view]}/events", row("two")).json()["count"] == 1
+        assert fusion.request(secret, f"pipe/ingest/{sessions[view]}/events", row("two")).json()["count"] == 1
         assert count_files(fusion, secret, view) == 2
     worker = until(lambda: (found := fusion.worker()) and found["restarts"] == 1 and found, within_s=DEADLINE_S,
                    what="the status to tell of the restart")
@@ -205,7 +205,7 @@ def test_two_agents_fill_two_views_each_with_its_key_until_one_is_revoked(
         ))
 
     def differences(view: str) -> list[str]:
-        answer = fusion.ask(reader, f"views/{view}/export?sync=30")
+        answer = fusion.request(reader, f"views/{view}/export?sync=30")
         if answer.status_code != 200:
             return [answer.text]
         return oracle.differences(oracle.walk(str(trees[view])), oracle.parse_export(answer.content.splitlines(True)))
@@ -220,10 +220,10 @@ def test_two_agents_fill_two_views_each_with_its_key_until_one_is_revoked(
     listed = fusion.run("keys", "list").stdout.splitlines()
     (revoked,) = (line.split()[0] for line in listed if line.split()[1:3] == ["agent", "north"])
     fusion.run("keys", "revoke", revoked)
-    assert fusion.ask(reader, "views/north/sessions").json()["count"] == 0
-    assert fusion.ask(reader, "views/north/stats").json()["not_current_because"] == "no agent is connected"
+    assert fusion.request(reader, "views/north/sessions").json()["count"] == 0
+    assert fusion.request(reader, "views/north/stats").json()["not_current_because"] == "no agent is connected"
     (trees["south"] / "still").write_text("still")
     assert differences("south") == []
     until(lambda: "401" in agents["north"].command("status").stdout, within_s=DEADLINE_S, what="the agent to say why")
-    assert fusion.ask(reader, "views/north/sessions").json()["count"] == 0
+    assert fusion.request(reader, "views/north/sessions").json()["count"] == 0
     assert count_files(fusion, reader, "north") == 1, "the view stays"

@@ -82,15 +82,16 @@ class StandaloneFusion:
         """Return the content of a key file, `agent` or `reader`."""
         return (self.home / "state" / f"fusion-{name}.key").read_text().strip()
 
-    def ask(
-        self, secret: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    def request(
+        self, secret: str, path: str, body: object = None, *,
+        headers: Mapping[str, str] | None = None, query: Mapping[str, Any] | None = None,
     ) -> requests.Response:
         """Send a request below /api/v1/: a POST if it has a body."""
         with requests.Session() as client:
             client.trust_env = False
             return client.request(
-                "GET" if body is None else "POST", f"{self.url}/api/v1/{path}", json=body,
-                headers={"X-API-Key": secret, **(headers or {})}, timeout=60,
+                "GET" if body is None else "POST", f"{self.url}/api/v1/{path}", json=body, params=query,
+                headers={"X-API-Key": secret, **(headers or {})}, timeout=120,
             )
 
     def log(self) -> str:

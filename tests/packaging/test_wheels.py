@@ -95,8 +95,8 @@ def test_the_installed_fusion_serves_its_view(installed: Path, tmp_path: Path) -
     fusion = StandaloneFusion(tmp_path / "home", program=installed / "bin" / "fustor-fusion")
     try:
         fusion.start("--view", "main")
-        assert fusion.ask(fusion.key("reader"), "views/main/stats").json()["files"] == 0
-        assert fusion.ask(fusion.add_key("reader", "main"), "views/main/stats").status_code == 200
+        assert fusion.request(fusion.key("reader"), "views/main/stats").json()["files"] == 0
+        assert fusion.request(fusion.add_key("reader", "main"), "views/main/stats").status_code == 200
         assert fusion.status()["fusion"]["state"] == "running"
     finally:
         fusion.end()
