@@ -12,7 +12,8 @@ from agent import AgentUnderTest
 from configfile import write_config
 from fusion import FusionUnderTest
 from oracle import differences, walk
-from proxy import Passed, RecordingProxy, read_lane
+from proxy import RecordingProxy, read_lane
+from scripted import Request
 from treeops import RandomTree
 from waiting import until
 
@@ -120,11 +121,11 @@ def pair(tmp_path: Path, start_agent: Callable[..., AgentUnderTest]) -> Iterator
     fusion.stop()
 
 
-def _proves_life(request: Passed) -> bool:
+def _proves_life(request: Request) -> bool:
     return "/heartbeat" in request.path or "/commands" in request.path
 
 
-def _is_snapshot_batch(request: Passed) -> bool:
+def _is_snapshot_batch(request: Request) -> bool:
     return read_lane(request) == "snapshot"
 
 

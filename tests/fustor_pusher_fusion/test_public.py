@@ -3,7 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_fusion import FakeFusion, Request
+from fake_fusion import FakeFusion
 
 from fustor_core.drivers import Session
 from fustor_core.errors import ConfigError, DriverError, FustorError, SessionLost, Unavailable, Uncertain
@@ -21,6 +21,7 @@ from fustor_event_model import (
     UpdateEvent,
 )
 from fustor_pusher_fusion import FusionPusher
+from scripted import Request
 
 Connect = Callable[..., FusionPusher]
 REALTIME, SNAPSHOT, AUDIT = MessageSource.REALTIME, MessageSource.SNAPSHOT, MessageSource.AUDIT
