@@ -69,7 +69,7 @@ class Watched:
         start_agent(config=config).wait_ready()
 
     def ask(self, path: str) -> str:
-        answer = self._fusion.ask(self._reader, f"views/p/{path}")
+        answer = self._fusion.request(self._reader, f"views/p/{path}")
         assert answer.status_code == 200, answer.text
         return answer.text
 
