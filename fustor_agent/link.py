@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from fustor_core.drivers import Command, Role
+from fustor_core.drivers import Command, Differing, Role
 from fustor_event_model import MessageSource
 
 LANES: Final = tuple(MessageSource)
@@ -95,11 +95,13 @@ class SessionNews(msgspec.Struct, frozen=True, array_like=True, tag="session"):
         id: Names the session; a new name means that the receiver may hold nothing.
         role: What the source owes: a leader a snapshot, a follower only changes.
         audit_interval_s: As the receiver wishes; None keeps the configured value, 0 is never.
+        compares: The receiver may hold what there is already, and says where it does not.
     """
 
     id: str
     role: Role
     audit_interval_s: float | None = None
+    compares: bool = False
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, tag="ack"):
@@ -111,12 +113,14 @@ class Ack(msgspec.Struct, frozen=True, array_like=True, tag="ack"):
         lane: As the batch.
         seq: As the batch.
         refused: How many of its rows the receiver refused for good.
+        differing: Which of its directories the receiver does not hold as `Unchanged` said.
     """
 
     epoch: int
     lane: MessageSource
     seq: int
     refused: int = 0
+    differing: tuple[Differing, ...] = ()
 
 
 class LookAgain(msgspec.Struct, frozen=True, array_like=True, tag="look_again"):

@@ -36,7 +36,7 @@ from fustor_core.drivers import (
     Verify,
 )
 from fustor_core.errors import Unavailable
-from fustor_event_model import AuditEnd, EventBase, JobDone, MessageSource, SnapshotEnd
+from fustor_event_model import AuditEnd, EventBase, JobDone, MessageSource, SnapshotEnd, Unchanged
 from fustor_supervisor.channel import Channel
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class SourceWorker:
             moved = True
             self._move()
             if isinstance(item, Barrier):
-                self._send_batch(lane, batch, rows)
+                self._send_batch(lane, batch)
                 batch, rows = [], 0
                 self._link.send(link.BarrierReached(item.token))
                 if not self._link.lanes[lane].is_open:
@@ -198,31 +198,31 @@ class SourceWorker:
                 rows += _count_rows(item)
                 if rows >= _BATCH_ROWS:
                     break
-        self._send_batch(lane, batch, rows)
+        self._send_batch(lane, batch)
         return moved
 
     def _pump(self, lane: MessageSource, items: Iterator[Item | None]) -> Pumped:
         """Send one batch on a lane that is open, if there is something to send."""
-        max_rows = self._get_batch_rows(lane)
+        left = self._get_batch_rows(lane)
         batch: list[Item] = []
-        rows = 0
         for item in items:
             if item is None:
                 break
             self._move()
             batch.append(item)
-            rows += _count_rows(item)
-            if rows >= max_rows:
+            left -= _count_rows(item) + _count_compared(item)
+            if left <= 0:
                 break
         else:
-            self._send_batch(lane, batch, rows)
+            self._send_batch(lane, batch)
             return Pumped.ENDED
-        self._send_batch(lane, batch, rows)
+        self._send_batch(lane, batch)
         return Pumped.SENT if batch else Pumped.NOTHING
 
-    def _send_batch(self, lane: MessageSource, batch: list[Item], rows: int) -> None:
+    def _send_batch(self, lane: MessageSource, batch: list[Item]) -> None:
         if not batch:
             return
+        rows, compared = sum(map(_count_rows, batch)), sum(map(_count_compared, batch))
         for item in batch:
             if isinstance(item, SnapshotEnd):
                 self._snapshots.end(item)
@@ -230,8 +230,9 @@ class SourceWorker:
                 self._audits.end(complete=item.complete)
         self._sent += rows
         if lane is MessageSource.SNAPSHOT:
-            self._snapshots.count(rows)
-        seq = self._link.send_batch(lane, batch, rows, self._session.id if self._session is not None else "")
+            self._snapshots.count(rows, compared)
+        session = self._session.id if self._session is not None else ""
+        seq = self._link.send_batch(lane, batch, session, rows=rows, compared=compared)
         for item in batch:
             if isinstance(item, JobDone):
                 self._scans.end(item, seq)
@@ -260,13 +261,9 @@ class SourceWorker:
             case link.SessionNews():
                 self._session = message
                 self._take_role(message)
-            case link.Ack(epoch=epoch, lane=lane, seq=seq, refused=refused):
-                if epoch == self._link.epoch:
-                    self._snapshots.refuse(refused)
-                    for position in self._link.lanes[lane].acknowledge(seq):
-                        self._acknowledge(position)
-                    if lane is MessageSource.ON_DEMAND:
-                        self._scans.acknowledge(seq)
+            case link.Ack():
+                if message.epoch == self._link.epoch:
+                    self._take_ack(message)
             case link.LookAgain(epoch=epoch, lane=lane, seq=seq):
                 if epoch == self._link.epoch:
                     if lane is MessageSource.AUDIT:
@@ -280,12 +277,24 @@ class SourceWorker:
             case link.PusherHello():
                 pass
 
+    def _take_ack(self, ack: link.Ack) -> None:
+        self._snapshots.refuse(ack.refused)
+        differing = {each.position: each.known for each in ack.differing}
+        for position in self._link.lanes[ack.lane].acknowledge(ack.seq):
+            self._acknowledged += 1
+            if position in differing:
+                self._driver.differs(position, known=differing[position])
+            else:
+                self._acknowledge(position)
+        if ack.lane is MessageSource.ON_DEMAND:
+            self._scans.acknowledge(ack.seq)
+
     def _acknowledge(self, position: bytes) -> None:
-        self._acknowledged += 1
         self._driver.acknowledge(position)
         if self._snapshots.acknowledge(position):
             self._audits.accept_snapshot(self._now())
-            _log.info("snapshot accepted rows=%d", self._snapshots.report.rows)
+            report = self._snapshots.report
+            _log.info("snapshot accepted rows=%d compared=%d", report.rows, report.compared)
 
     def _take_role(self, news: link.SessionNews) -> None:
         self._audits.wish(news.audit_interval_s)
@@ -305,7 +314,9 @@ class SourceWorker:
 
     def _start_snapshot(self) -> None:
         self._snapshots.begin()
-        self._walks[MessageSource.SNAPSHOT] = deque([self._driver.get_snapshot_iterator()])
+        compares = self._session is not None and self._session.compares
+        make = self._driver.get_comparing_iterator if compares else self._driver.get_snapshot_iterator
+        self._walks[MessageSource.SNAPSHOT] = deque([make()])
         _log.info("snapshot started")
 
     def _do(self, command: Command) -> None:
@@ -443,3 +454,7 @@ class SourceWorker:
 
 def _count_rows(item: Item) -> int:
     return len(item.rows) if isinstance(item, EventBase) else 0
+
+
+def _count_compared(item: Item) -> int:
+    return item.count if isinstance(item, Unchanged) else 0

@@ -11,11 +11,13 @@ class SnapshotReport(msgspec.Struct, frozen=True):
         state: `none`, `running`, `done` (accepted by the receiver) or `failed`.
         rows: Rows sent so far.
         finished_at: When it was accepted, UTC, ISO 8601; None before.
+        compared: Further rows, of which the receiver said, or is to say, whether it holds them already.
     """
 
     state: str = "none"
     rows: int = 0
     finished_at: str | None = None
+    compared: int = 0
 
 
 class AuditReport(msgspec.Struct, frozen=True):

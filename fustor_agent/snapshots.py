@@ -28,9 +28,10 @@ class Snapshots:
         self.report = SnapshotReport()
         self.refused = self._refused_since_start = 0
 
-    def count(self, rows: int) -> None:
-        """So many rows of it were sent."""
-        self.report = msgspec.structs.replace(self.report, rows=self.report.rows + rows)
+    def count(self, rows: int, compared: int) -> None:
+        """So many rows of it were sent, and so many more are compared by the receiver."""
+        report = self.report
+        self.report = msgspec.structs.replace(report, rows=report.rows + rows, compared=report.compared + compared)
 
     def end(self, item: SnapshotEnd) -> None:
         """It has said its last word, which may be acknowledged now."""

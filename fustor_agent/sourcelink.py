@@ -99,10 +99,22 @@ class SourceLink:
         threading.Thread(target=self._read, args=(attached,), name="link-reader", daemon=True).start()
         self.send(link.SourceHello(self.epoch, schema))
 
-    def send_batch(self, lane: MessageSource, batch: list[Item], rows: int, session: str) -> int:
-        """Send items as the next batch of a lane, remember their positions, and return its sequence number."""
+    def send_batch(self, lane: MessageSource, batch: list[Item], session: str, *, rows: int, compared: int) -> int:
+        """
+        Send items as the next batch of a lane, and remember their positions.
+
+        Args:
+            lane: The lane.
+            batch: The items.
+            session: For which they were made.
+            rows: How many rows they hold.
+            compared: For how many more rows, which the receiver is to compare, they stand.
+
+        Returns:
+            Its sequence number.
+        """
         positions = [item.position for item in batch if item.position is not None]
-        seq = self.lanes[lane].send(positions, rows)
+        seq = self.lanes[lane].send(positions, rows + compared)
         self.send(link.BatchMessage(lane, seq, rows, msgspec.Raw(encode_items(batch)), session))
         return seq
 

@@ -23,7 +23,17 @@ from fustor_agent import link
 from fustor_agent.refused import record_refused
 from fustor_agent.reports import PusherReport
 from fustor_agent.sessionfile import SessionFile
-from fustor_core.drivers import Batch, Command, PusherContext, PusherDriver, RefusedRow, Role, Session, Verify
+from fustor_core.drivers import (
+    Batch,
+    Command,
+    Differing,
+    PusherContext,
+    PusherDriver,
+    RefusedRow,
+    Role,
+    Session,
+    Verify,
+)
 from fustor_core.errors import ConfigError, FustorError, SessionLost, Unavailable, Uncertain
 from fustor_core.retry import Backoff, next_delay
 from fustor_supervisor.channel import Channel
@@ -345,7 +355,9 @@ class PusherWorker:
 
     def _push(self, epoch: int, message: link.BatchMessage, session: Session) -> None:
         batch = Batch(epoch, message.lane, message.seq, message.items, message.rows)
-        refused = self._driver.push(session, batch)
+        not_taken = self._driver.push(session, batch)
+        refused = [each for each in not_taken if isinstance(each, RefusedRow)]
+        differing = tuple(each for each in not_taken if isinstance(each, Differing))
         if refused:
             self._record(refused)
         with self._changed:
@@ -353,7 +365,7 @@ class PusherWorker:
             self._pushed += message.rows
             self._acknowledged += message.rows - len(refused)
             self._lost += len(refused)
-            self._tell(link.Ack(epoch, message.lane, message.seq, len(refused)))
+            self._tell(link.Ack(epoch, message.lane, message.seq, len(refused), differing))
 
     def _record(self, refused: Sequence[RefusedRow]) -> None:
         try:
@@ -520,4 +532,4 @@ def _has_tasks(session: Session) -> bool:
 
 
 def _make_news(session: Session) -> link.SessionNews:
-    return link.SessionNews(session.id, session.role, session.audit_interval_s)
+    return link.SessionNews(session.id, session.role, session.audit_interval_s, session.compares)

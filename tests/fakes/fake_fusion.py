@@ -25,6 +25,7 @@ class FakeFusion:
 
     def __init__(self, *, ours: bool = False, role: str = "leader") -> None:
         self.ours = ours
+        self.compares = False
         self.role = role
         self.commands: list[dict[str, Any]] = []
         self._server = ScriptedServer(self._answer_well)
@@ -118,7 +119,7 @@ class FakeFusion:
                 "commands": True,
                 "generation": "00ff",
                 "view_id": "pipe",
-            }
+            } | ({"compares": True} if fusion.compares else {})
         return created
 
 

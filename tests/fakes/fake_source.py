@@ -11,7 +11,7 @@ import msgspec
 from fustor_core.clock import IndexClock
 from fustor_core.drivers import Barrier, Item, SourceContext, SourceDriver, SourceStatus
 from fustor_core.errors import Unavailable
-from fustor_event_model import DeleteEvent, FsPath, MessageSource, SnapshotEnd
+from fustor_event_model import DeleteEvent, FsPath, MessageSource, SnapshotEnd, Unchanged
 
 
 class FakeSourceConfig(msgspec.Struct, frozen=True):
@@ -23,6 +23,13 @@ def make_gone(position: bytes, *, rows: int = 1, lane: MessageSource = MessageSo
     paths = [FsPath(b"/%d" % number) for number in range(rows)]
     return DeleteEvent(
         index=1, message_source=lane, event_schema="fs", table="files", rows=paths, position=position
+    )
+
+
+def make_unchanged(position: bytes, *, count: int) -> Item:
+    """Make the word that a directory with so many rows is unchanged."""
+    return Unchanged(
+        index=1, message_source=MessageSource.SNAPSHOT, path=b"/", position=position, count=count, digest=bytes(16)
     )
 
 
@@ -66,6 +73,10 @@ class FakeSource(SourceDriver):
         self.told.append(("snapshot",))
         return self._walk(list(self.snapshot))
 
+    def get_comparing_iterator(self) -> Iterator[Item | None]:
+        self.told.append(("comparing",))
+        return self._walk(list(self.snapshot))
+
     def _walk(self, items: list[Item | None]) -> Iterator[Item | None]:
         try:
             yield from items
@@ -100,6 +111,9 @@ class FakeSource(SourceDriver):
 
     def acknowledge(self, position: bytes) -> None:
         self.told.append(("acknowledge", position))
+
+    def differs(self, position: bytes, *, known: bool) -> None:
+        self.told.append(("differs", position, known))
 
     def recover(self, position: bytes) -> None:
         self.told.append(("recover", position))

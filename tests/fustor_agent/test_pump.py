@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import msgspec
 import pytest
 from fake_runtime import FakeRuntime, make_channels
-from fake_source import FakeSource, make_end, make_gone
+from fake_source import FakeSource, make_end, make_gone, make_unchanged
 
 from fustor_agent import link
 from fustor_agent.audits import Audits
@@ -27,6 +27,7 @@ from fustor_core.drivers import (
     AuditCoverage,
     Barrier,
     Command,
+    Differing,
     Look,
     Role,
     Scan,
@@ -240,6 +241,53 @@ def test_a_new_session_begins_the_snapshot_anew_although_one_was_running(pump: P
         pump.tell(end, link.SessionNews("another", Role.LEADER))
         yield
         assert pump.driver.told == [("snapshot",), ("snapshot",), ("snapshot cut off",)]
+
+    pump.play(steps())
+
+
+# -- receivers that compare -----------------------------------------------------------------
+
+
+def test_a_receiver_that_compares_gets_a_comparing_snapshot(pump: Pump) -> None:
+    def steps() -> Steps:
+        end = pump.attach(1)
+        pump.tell(end, link.SessionNews("s", Role.LEADER, compares=True))
+        yield
+        assert pump.driver.told == [("comparing",)]
+        pump.tell(end, link.SessionNews("another", Role.LEADER))
+        yield
+        assert pump.driver.told[1:] == [("snapshot",)]
+
+    pump.play(steps())
+
+
+def test_what_is_compared_fills_batches_and_window_as_rows_do_but_is_no_row(pump: Pump) -> None:
+    pump.driver.snapshot = [make_unchanged(b"u%d" % number, count=1_000) for number in range(20)]
+
+    def steps() -> Steps:
+        end = pump.attach(1)
+        pump.tell(end, link.SessionNews("s", Role.LEADER, compares=True))
+        yield
+        batches = end.hear_batches()
+        assert [(batch.rows, len(decode_fs_items(batch.items))) for batch in batches] == [(0, 4)] * WINDOW_BATCHES
+
+    pump.play(steps())
+    report = pump.worker._snapshots.report
+    assert (report.rows, report.compared) == (0, 4_000 * WINDOW_BATCHES)
+
+
+def test_the_driver_hears_what_differs_and_that_the_rest_is_accepted(pump: Pump) -> None:
+    pump.driver.snapshot = [make_unchanged(b"%d" % number, count=1) for number in range(4)]
+
+    def steps() -> Steps:
+        end = pump.attach(1)
+        pump.tell(end, link.SessionNews("s", Role.LEADER, compares=True))
+        yield
+        differing = (Differing(b"3", known=False), Differing(b"1", known=True))
+        pump.tell(end, link.Ack(1, SNAPSHOT, 1, differing=differing))
+        yield
+        assert pump.driver.told[1:] == [
+            ("acknowledge", b"0"), ("differs", b"1", True), ("acknowledge", b"2"), ("differs", b"3", False)]
 
     pump.play(steps())
 

@@ -15,6 +15,7 @@ from fustor_event_model import (
     Listed,
     MessageSource,
     SnapshotEnd,
+    Unchanged,
     UpdateEvent,
     decode_fs_items,
     encode_items,
@@ -51,6 +52,10 @@ GOLDEN: dict[str, tuple[FsItem, str]] = {
     "listed": (
         Listed(index=300, message_source=AUDIT, path=b"/"),
         "91 95 a66c6973746564 cd012c a56175646974 c0 c4012f",
+    ),
+    "unchanged": (
+        Unchanged(index=1, message_source=MessageSource.SNAPSHOT, path=b"/", count=2, digest=b"d", position=b"p"),
+        "91 97 a9756e6368616e676564 01 a8736e617073686f74 c40170 c4012f 02 c40164",
     ),
     "snapshot_end": (
         SnapshotEnd(index=1, message_source=MessageSource.SNAPSHOT, complete=True),

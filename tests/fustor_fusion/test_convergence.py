@@ -23,9 +23,12 @@ from fustor_event_model import (
     FsRow,
     Listed,
     MessageSource,
+    RowsDigest,
+    Unchanged,
     UpdateEvent,
     encode_items,
 )
+from fustor_fusion.arbiter import Applied
 from fustor_fusion.ingest import apply_push
 from fustor_fusion.positions import read_newest
 from fustor_fusion.schema import ROOT_ID, open_database
@@ -37,6 +40,7 @@ RT, SNAPSHOT, AUDIT = MessageSource.REALTIME, MessageSource.SNAPSHOT, MessageSou
 ON_DEMAND, SENTINEL = MessageSource.ON_DEMAND, MessageSource.SENTINEL
 NAMES = (b"a", b"b", b"c")
 MAX_DEPTH = 4
+EMPTY_ROOT = FsRow(b"", 0, 0, 0, 0o040000, 0, 0, 0, 0, 1)
 
 
 class Node(NamedTuple):
@@ -144,7 +148,7 @@ class View:
         self.present: dict[str, int] = {}
         """The agents that have a session, and their highest index before it."""
 
-    def push(self, body: bytes, *, agent: str, leads: bool) -> int:
+    def push(self, body: bytes, *, agent: str, leads: bool) -> Applied:
         self.db.execute("BEGIN")
         applied = apply_push(self.writer, False, body=body, agent=agent, pipe="p", session_id=agent, leads=leads,
                              present=[(name, "p", before) for name, before in self.present.items()])
@@ -152,7 +156,7 @@ class View:
         self.writer.positions.save()
         self.db.execute("COMMIT")
         assert not applied.refused
-        return applied.rows
+        return applied
 
     def dump(self) -> dict[Way, tuple[object, ...]]:
         found: dict[Way, tuple[object, ...]] = {}
@@ -200,6 +204,7 @@ class Agent:
         self.pending: dict[Way, None] = {}
         self.known: dict[int, Way] = {}
         self.walks: dict[MessageSource, deque[Way]] = {}
+        self.differing: set[Way] = set()
         self.lanes: dict[MessageSource, deque[Batch]] = {}
         self.seqs: dict[MessageSource, int] = {}
         self.said: list[tuple[str, bytes]] = []
@@ -254,8 +259,13 @@ class Agent:
             return
         index = self._stamp()
         children = self.world.children(way)
-        items: list[FsItem] = [self._row(index, lane, way, children)] if children else []
-        items.append(Listed(index=index, message_source=lane, path=to_path(way)))
+        items: list[FsItem]
+        if lane in (SNAPSHOT, AUDIT) and way not in self.differing and self.world.rng.random() < 0.5:
+            items = [self._unchanged(index, lane, way, children)]
+        else:
+            self.differing.discard(way)
+            items = [self._row(index, lane, way, children)] if children else []
+            items.append(Listed(index=index, message_source=lane, path=to_path(way)))
         below = [child for child in children if self.world.nodes[child].directory]
         for child in below:
             self.known[self.world.nodes[child].inode] = child
@@ -273,12 +283,15 @@ class Agent:
         """Push the next batch of a lane; mostly its acknowledgement arrives."""
         queue = self.lanes[lane]
         batch = queue[0]
-        self.view.push(batch.body, agent=self.name, leads=self.leads)
+        applied = self.view.push(batch.body, agent=self.name, leads=self.leads)
         if self.world.rng.random() < 0.15:
             return  # the answer is lost: the same bytes come again
         queue.popleft()
+        for way in [to_way(differing.position) for differing in applied.differing]:
+            self.differing.add(way)
+            self.walks.setdefault(lane, deque()).append(way)
         if self.world.rng.random() < 0.1:
-            assert self.view.push(batch.body, agent=self.name, leads=self.leads) == 0
+            assert self.view.push(batch.body, agent=self.name, leads=self.leads).rows == 0
         self.pending.update(dict.fromkeys(batch.again))
 
     def lose_link(self) -> None:
@@ -323,18 +336,34 @@ class Agent:
         return DeleteEvent(index=index, message_source=RT, event_schema="fs", table="files",
                            rows=[FsPath(to_path(way))])
 
-    def _row(self, index: int, lane: MessageSource, above: Way, ways: list[Way]) -> FsItem:
+    def _unchanged(self, index: int, lane: MessageSource, way: Way, children: list[Way]) -> FsItem:
+        digest = RowsDigest()
+        digest.add(self._rows([way]) if way else [EMPTY_ROOT])
+        digest.add(self._rows(children))
+        path = to_path(way)
+        return Unchanged(index=index, message_source=lane, path=path, position=path, count=digest.count,
+                         digest=digest.finish())
+
+    def _rows(self, ways: list[Way]) -> list[FsRow]:
         rows = []
         for way in ways:
             node = self.world.nodes[way]
             mode = 0o040755 if node.directory else 0o100644
             rows.append(FsRow(way[-1], node.size, node.mtime_ns, 0, mode, 0, 0, 1, node.inode, 1))
+        return rows
+
+    def _row(self, index: int, lane: MessageSource, above: Way, ways: list[Way]) -> FsItem:
+        rows = self._rows(ways)
         prefix = to_path(above) + (b"/" if above else b"")
         return UpdateEvent(index=index, message_source=lane, event_schema="fs", table="files", rows=rows, prefix=prefix)
 
 
 def to_path(way: Way) -> bytes:
     return b"/" + b"/".join(way)
+
+
+def to_way(path: bytes) -> Way:
+    return tuple(name for name in path.split(b"/") if name)
 
 
 class Simulation:

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from fustor_event_model import JobDone, MessageSource
+from fustor_event_model import JobDone, MessageSource, RowsDigest, Unchanged
 
 
 def test_our_agent_learns_what_this_fusion_can_do(fusion, make):
@@ -11,7 +11,7 @@ def test_our_agent_learns_what_this_fusion_can_do(fusion, make):
     assert opened["session_timeout_seconds"] == 30
     generation = fusion.get("p/stats").json()["generation"]
     assert opened["fustor"] == {"protocol": 1, "encodings": ["msgpack"], "commits": True, "commands": True,
-                                "generation": generation, "view_id": "p"}
+                                "compares": True, "generation": generation, "view_id": "p"}
 
 
 def test_a_public_agent_gets_only_public_fields(fusion):
@@ -47,11 +47,34 @@ def test_the_reader_key_may_not_push_and_no_key_may_nothing(fusion, make):
 def test_a_pushed_batch_is_there_once_it_is_answered(fusion, make):
     agent = make.agent(fusion)
     answer = agent.push(make.update(5, b"/", [make.row(b"a"), make.row(b"..")]))
-    assert answer.json() == {"status": "ok", "count": 1, "refused": [
+    assert answer.json() == {"status": "ok", "count": 1, "differing": [], "refused": [
         {"path": "Ly4u", "reason": "the path holds an empty name, '.', '..' or a NUL"}]}
     assert fusion.get("p/tree", path="/a").json()["size"] == 5
     assert agent.push(make.update(6, b"/", [make.row(b"a", size=9)]), seq=1).json()["count"] == 0
     assert fusion.get("p/tree", path="/a").json()["size"] == 5
+
+
+def test_a_directory_that_differs_is_named_also_when_its_batch_comes_again(fusion, make):
+    agent = make.agent(fusion)
+    unchanged = Unchanged(index=6, message_source=MessageSource.SNAPSHOT, path=b"/", position=b"\0p", count=1,
+                          digest=bytes(16))
+    for index in (5, 7):
+        agent.push(make.update(index, b"/", [make.row(b"a")]))
+        answer = agent.push(unchanged, lane="snapshot", seq=9)
+        assert answer.json() == {"status": "ok", "count": 0, "refused": [],
+                                 "differing": [{"position": "AHA=", "known": True}]}
+
+
+def test_what_was_confirmed_is_sent_whole_when_the_answer_was_lost(fusion, make):
+    agent = make.agent(fusion)
+    row = make.row(b"", mode=0o040755)
+    digest = RowsDigest()
+    digest.add([row])
+    unchanged = Unchanged(index=6, message_source=MessageSource.SNAPSHOT, path=b"/", position=b"p", count=1,
+                          digest=digest.finish())
+    agent.push(make.update(5, b"/", [row]))
+    assert agent.push(unchanged, lane="snapshot", seq=9).json()["differing"] == []
+    assert agent.push(unchanged, lane="snapshot", seq=9).json()["differing"] == [{"position": "cA==", "known": True}]
 
 
 def test_an_older_epoch_is_a_conflict(fusion, make):

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from fake_fusion import KEY, SESSION, FakeFusion
 
-from fustor_core.drivers import Look, Role, Scan, StartAudit, StartSnapshot, Sync, Verify
+from fustor_core.drivers import Differing, Look, Role, Scan, StartAudit, StartSnapshot, Sync, Verify
 from fustor_core.errors import ConfigError, FustorError, SessionLost, Unavailable, Uncertain
 from fustor_core.testing import pusher_contract
 from fustor_core.testing.pushers import make_batch, make_row
-from fustor_event_model import FsItem, Listed, MessageSource, UpdateEvent
+from fustor_event_model import FsItem, Listed, MessageSource, Unchanged, UpdateEvent
 from fustor_pusher_fusion import FusionConfig, FusionPusher
 
 Connect = Callable[..., FusionPusher]
@@ -264,6 +264,32 @@ def test_our_fusion_names_the_rows_that_it_refuses(ours: FakeFusion, connect: Co
     ours.answer("POST", "/batch$", 200, {"status": "ok", "count": 1, "refused": [{"path": "L2L/", "reason": "long"}]})
     (refused,) = driver.push(session, make_batch([update(b"a", b"b\xff")]))
     assert (refused.path, refused.reason) == (b"/b\xff", "long")
+
+
+def test_our_fusion_says_whether_it_compares(ours: FakeFusion, connect: Connect) -> None:
+    assert not connect(ours).open_session().compares
+    ours.compares = True
+    assert connect(ours).open_session().compares
+
+
+def test_our_fusion_names_what_differs(ours: FakeFusion, connect: Connect) -> None:
+    driver = connect(ours)
+    session = driver.open_session()
+    differing = [{"position": "AAH/", "known": True}, {"position": "", "known": False}]
+    ours.answer("POST", "/batch$", 200, {"status": "ok", "count": 0, "refused": [], "differing": differing})
+    assert driver.push(session, make_batch([update(b"a")])) == [Differing(b"\0\x01\xff", True), Differing(b"", False)]
+
+
+def test_what_a_fusion_cannot_compare_differs(ours: FakeFusion, connect: Connect) -> None:
+    driver = connect(ours)
+    session = driver.open_session()
+    ours.answer("POST", "/batch$", 422, {"detail": "no"}, times=100, wanted=lambda one: b"unchanged" in one.body)
+    unchanged = [
+        Unchanged(index=1, message_source=MessageSource.SNAPSHOT, path=b"/d", position=position, count=1, digest=b"")
+        for position in (b"1", b"2")
+    ]
+    batch = make_batch([update(b"a"), *unchanged])
+    assert driver.push(session, batch) == [Differing(b"1", True), Differing(b"2", True)]
 
 
 def taken(fusion: FakeFusion) -> list[tuple[int, list[bytes]]]:

@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from fustor_core.clock import IndexClock
 from fustor_core.drivers import Barrier, SourceContext
-from fustor_event_model import MessageSource
+from fustor_event_model import MessageSource, Unchanged
 from fustor_source_fs import FsConfig, FsParams, FsSource
 from fustor_source_fs.reader import Reader
 from fustor_source_fs.records import Record, parse_records
@@ -44,6 +45,8 @@ class Pump:
         self.snapshot: Generator[Any, None, None] | None = None
         self._audit: Iterator[Any] | None = None
         self.barriers: list[str] = []
+        self.questions: deque[Unchanged] = deque()
+        self.answers_at_once = True
         self._listings: list[Generator[Any, None, None]] = []
 
     def close(self) -> None:
@@ -53,8 +56,8 @@ class Pump:
                 each.close()
         self.source.close()
 
-    def start_snapshot(self) -> None:
-        self.snapshot = self.source.get_snapshot_iterator()
+    def start_snapshot(self, *, compares: bool = False) -> None:
+        self.snapshot = self.source.get_comparing_iterator() if compares else self.source.get_snapshot_iterator()
 
     def start_audit(self, kind: str) -> None:
         """Begin an audit, in the place of one that may be running."""
@@ -89,14 +92,26 @@ class Pump:
         return moved
 
     def step_snapshot(self) -> bool:
-        """Take one item of the snapshot; False at its end."""
+        """Take one item of the snapshot; False if there was none."""
         assert self.snapshot is not None
-        item = next(self.snapshot, None)
-        if item is None:
+        item = next(self.snapshot, self)
+        if item is self:
             self.snapshot = None
+        if item is self or item is None:
             return False
         self.take(item)
         return True
+
+    def answer(self, count: int = 1_000_000) -> None:
+        """Answer the oldest questions of whether the view holds what is there."""
+        while self.questions and count:
+            item = self.questions.popleft()
+            held = self.view.compare(item)
+            if held is True:
+                self.source.acknowledge(item.position)
+            else:
+                self.source.differs(item.position, known=held is False)
+            count -= 1
 
     def take(self, item: Any) -> None:
         self.items.append(item)
@@ -104,7 +119,11 @@ class Pump:
             self.barriers.append(item.token)
             return
         self.view.apply([item])
-        if item.position is not None:
+        if isinstance(item, Unchanged):
+            self.questions.append(item)
+            if self.answers_at_once:
+                self.answer()
+        elif item.position is not None:
             self.source.acknowledge(item.position)
 
     def begin(self) -> None:

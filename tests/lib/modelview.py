@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from fustor_event_model import DeleteEvent, FsItem, FsRow, InsertEvent, Listed, UpdateEvent
+from fustor_event_model import DeleteEvent, FsItem, FsRow, InsertEvent, Listed, RowsDigest, Unchanged, UpdateEvent
 from oracle import DIRECTORY, FILE, OTHER, SYMLINK, Entry
 
 
@@ -14,6 +14,8 @@ class ModelView:
     """Rows by path, in one dictionary; the slow and obvious receiver."""
 
     def __init__(self) -> None:
+        self.compares = False
+        """It also takes rows below what it holds as a file: that is none any more."""
         self.rows: dict[bytes, tuple[int, FsRow]] = {}
         self._below: Counter[bytes] = Counter()
         """How many rows there are below a path, whether or not it has one itself."""
@@ -31,6 +33,18 @@ class ModelView:
                 case Listed():
                     self._keep_only_newer(item.path, item.index)
 
+    def compare(self, item: Unchanged) -> bool | None:
+        """Tell whether the view holds just what an item says of a directory; None if it holds nothing in it."""
+        digest = RowsDigest()
+        prefix = item.path.rstrip(b"/") + b"/"
+        held = [path for path in self.rows if path.startswith(prefix) and path != prefix and
+                b"/" not in path[len(prefix) :]]
+        own = [item.path] if item.path in self.rows else []
+        digest.add(msgspec.structs.replace(self.rows[path][1], is_atomic_write=True) for path in own + held)
+        if (digest.count, digest.finish()) == (item.count, item.digest):
+            return True
+        return False if held else None
+
     def get_entries(self) -> dict[bytes, Entry]:
         """Return the view in the oracle's terms, the root excluded."""
         return {path: _make_entry(row) for path, (_, row) in self.rows.items() if path != b"/"}
@@ -41,6 +55,9 @@ class ModelView:
             raise AssertionError(f"{path!r}: index {index} left the source after {known[0]}")
         for above in _ancestors(path):
             if above in self.rows and not self.rows[above][1].is_directory:
+                if self.compares and self.rows[above][0] <= index:
+                    self._remove(above, index)
+                    continue
                 raise AssertionError(f"{path!r} left the source while {above!r} was no directory yet")
         if not row.is_directory and self._below[path]:
             self._remove(path, index)

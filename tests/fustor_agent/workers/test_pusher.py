@@ -25,7 +25,18 @@ from fustor_agent import link
 from fustor_agent.sessionfile import SessionFile
 from fustor_agent.workers import pusher
 from fustor_agent.workers.pusher import PusherSettings, PusherWorker, main
-from fustor_core.drivers import Heartbeat, PusherContext, RefusedRow, Role, Scan, Session, StartSnapshot, Sync, Verify
+from fustor_core.drivers import (
+    Differing,
+    Heartbeat,
+    PusherContext,
+    RefusedRow,
+    Role,
+    Scan,
+    Session,
+    StartSnapshot,
+    Sync,
+    Verify,
+)
 from fustor_core.errors import ConfigError, SessionLost, Unavailable, Uncertain
 from fustor_core.retry import Backoff
 from fustor_event_model import MessageSource, encode_items
@@ -241,6 +252,24 @@ def test_refused_rows_are_recorded_with_their_bytes_and_counted_as_lost(push: Pu
     assert stat.S_IMODE(push.settings.refused_file.stat().st_mode) == 0o600
     until(lambda: push.report().lost == 2, within_s=DEADLINE_S, what="the loss to be reported")
     assert (push.report().pushed, push.report().acknowledged) == (5, 3)
+
+
+def test_what_differs_at_the_receiver_is_told_and_is_no_loss(push: Push) -> None:
+    end = push.begin()
+    end.batch(1)
+    differing = Differing(b"p", known=True)
+    push.driver.expect("push").answer([differing])
+    assert end.hear() == link.Ack(1, REALTIME, 1, differing=(differing,))
+    until(lambda: push.report().acknowledged == 1, within_s=DEADLINE_S, what="the batch to be counted")
+    assert push.report().lost == 0
+
+
+def test_the_source_is_told_that_the_receiver_compares(push: Push) -> None:
+    end = push.attach()
+    push.start()
+    push.driver.expect("open_session").answer(msgspec.structs.replace(FIRST, compares=True))
+    assert [end.hear(), end.hear()] == [
+        link.PusherHello(1), link.SessionNews(FIRST.id, FIRST.role, compares=True)]
 
 
 def test_refused_rows_that_cannot_be_recorded_are_counted_all_the_same(push: Push) -> None:
@@ -533,6 +562,7 @@ def test_sentinel_tasks_are_asked_for_between_polls_for_commands(push: Push) -> 
 def test_nobody_but_a_leader_is_asked_for_sentinel_tasks_and_only_if_the_receiver_wishes(
     push: Push, session: Session
 ) -> None:
+    push.driver.always["heartbeat"] = Heartbeat(session.role)
     end = push.begin(session)
     for seq in range(1, 4):
         end.batch(seq)

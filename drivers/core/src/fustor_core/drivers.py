@@ -99,6 +99,7 @@ class Session(msgspec.Struct, frozen=True):
             False: accepted only means queued, and old bytes must never be sent again.
         has_commands: `poll_commands` works; otherwise commands come with heartbeats only.
         generation: Names the receiver's database; a new one holds nothing of what was sent.
+        compares: The receiver takes `Unchanged`, and answers with `Differing` where it holds something else.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Session(msgspec.Struct, frozen=True):
     commits: bool = False
     has_commands: bool = False
     generation: str = ""
+    compares: bool = False
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -142,6 +144,22 @@ class RefusedRow(msgspec.Struct, frozen=True):
 
     path: bytes
     reason: str
+
+
+class Differing(msgspec.Struct, frozen=True, array_like=True):
+    """
+    An `Unchanged` that does not hold: the receiver has something else there.
+
+    Args:
+        position: As in the signal.
+        known: The receiver has something there; otherwise nothing can be below it either.
+    """
+
+    position: bytes
+    known: bool
+
+
+NotTaken: TypeAlias = RefusedRow | Differing
 
 
 class PusherContext(msgspec.Struct, frozen=True):
@@ -210,12 +228,13 @@ class PusherDriver(abc.ABC):
         """End the session, so that a follower can lead at once. Never raises Unavailable twice for one call."""
 
     @abc.abstractmethod
-    def push(self, session: Session, batch: Batch) -> Sequence[RefusedRow]:
+    def push(self, session: Session, batch: Batch) -> Sequence[NotTaken]:
         """
         Deliver one batch; returns when the receiver has accepted it.
 
         Returns:
-            Rows that the receiver refuses for good; all others were accepted.
+            Rows that the receiver refuses for good, and, if `session.compares`, what differs at the
+            receiver; all else was accepted.
 
         Raises:
             Unavailable: Nothing was applied; the same batch may be pushed again.
@@ -389,6 +408,15 @@ class SourceDriver(abc.ABC):
         the snapshot and the messages. Closing the iterator cuts the snapshot off.
         """
 
+    def get_comparing_iterator(self) -> Iterator[Item | None]:
+        """
+        Yield what `get_snapshot_iterator` does, for a receiver that may hold it already; optional.
+
+        Instead of its rows and `Listed`, a directory may be `Unchanged`. The iterator does not end before
+        all of these were acknowledged, recovered, or yielded whole since the receiver `differs`.
+        """
+        return self.get_snapshot_iterator()
+
     @abc.abstractmethod
     def follow(self) -> None:
         """Begin to watch without a snapshot: yields changes only (a follower's part)."""
@@ -444,6 +472,16 @@ class SourceDriver(abc.ABC):
         The item of this position will never be acknowledged: what it covered must be
         looked at and yielded again.
         """
+
+    def differs(self, position: bytes, *, known: bool) -> None:
+        """
+        The receiver does not hold what the `Unchanged` of this position says: it must be yielded whole.
+
+        Args:
+            position: As in the signal.
+            known: As in `Differing`.
+        """
+        self.recover(position)
 
     def is_position_available(self, position: bytes) -> bool:
         """Tell whether the source can still go on from a position of an earlier run."""

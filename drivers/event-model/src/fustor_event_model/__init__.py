@@ -1,6 +1,7 @@
 """Events, rows and lifecycle signals of Fustor, and their encoding."""
 
 from fustor_event_model.codec import decode_fs_items, encode_items
+from fustor_event_model.digest import RowsDigest
 from fustor_event_model.models import (
     AnyEvent,
     AnyItem,
@@ -16,6 +17,7 @@ from fustor_event_model.models import (
     MessageSource,
     Signal,
     SnapshotEnd,
+    Unchanged,
     UpdateEvent,
 )
 from fustor_event_model.rows import FS_SCHEMA, FS_TABLE, FsPath, FsRow
@@ -39,8 +41,10 @@ __all__ = [
     "JobDone",
     "Listed",
     "MessageSource",
+    "RowsDigest",
     "Signal",
     "SnapshotEnd",
+    "Unchanged",
     "UpdateEvent",
     "decode_fs_items",
     "encode_items",

@@ -101,6 +101,24 @@ class Listed(Signal, frozen=True, array_like=True, gc=False, tag="listed", kw_on
     path: bytes
 
 
+class Unchanged(Signal, frozen=True, array_like=True, gc=False, tag="unchanged", kw_only=True):
+    """
+    A directory was listed completely, starting at `index`, and the receiver is expected to hold just what was found.
+
+    Only for a receiver that compares, see `Session.compares`. If it holds that, the signal stands
+    for all the rows and their `Listed`; if not, the signal does nothing and the receiver says so.
+
+    Args:
+        path: The directory, absolute below the root; `b"/"` is the root.
+        count: How many rows: the directory's own and those of its children.
+        digest: Their `RowsDigest`.
+    """
+
+    path: bytes
+    count: int
+    digest: bytes
+
+
 class SnapshotEnd(Signal, frozen=True, array_like=True, gc=False, tag="snapshot_end", kw_only=True):
     """
     The walk that a leader owes is over.
@@ -150,7 +168,7 @@ class JobDone(Signal, frozen=True, array_like=True, gc=False, tag="job_done", kw
 
 
 FsEvent: TypeAlias = InsertEvent[FsRow] | UpdateEvent[FsRow] | DeleteEvent[FsPath]
-FsItem: TypeAlias = FsEvent | Listed | SnapshotEnd | AuditStart | AuditEnd | JobDone
+FsItem: TypeAlias = FsEvent | Listed | Unchanged | SnapshotEnd | AuditStart | AuditEnd | JobDone
 
 AnyEvent: TypeAlias = InsertEvent[msgspec.Raw] | UpdateEvent[msgspec.Raw] | DeleteEvent[msgspec.Raw]
-AnyItem: TypeAlias = AnyEvent | Listed | SnapshotEnd | AuditStart | AuditEnd | JobDone
+AnyItem: TypeAlias = AnyEvent | Listed | Unchanged | SnapshotEnd | AuditStart | AuditEnd | JobDone

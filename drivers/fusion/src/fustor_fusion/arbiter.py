@@ -17,9 +17,11 @@ from fustor_event_model import (
     Listed,
     MessageSource,
     SnapshotEnd,
+    Unchanged,
     UpdateEvent,
 )
 from fustor_fusion.blindspots import BlindDeletions, clear_blind_spots
+from fustor_fusion.comparison import Differing, confirm, holds, is_empty
 from fustor_fusion.links import HardLinks
 from fustor_fusion.looks import Looks
 from fustor_fusion.paths import BadPath, are_plain_names, split_path
@@ -53,6 +55,7 @@ class Applied(msgspec.Struct):
         scanned: How many of the rows on-demand scans found.
         realtime_index: The highest index of a change that was seen as it happened; 0 without.
         look_at: Names that the agent must look at, since another name of the same file is gone.
+        differing: The directories that were said to be unchanged and are not.
     """
 
     rows: int = 0
@@ -63,6 +66,7 @@ class Applied(msgspec.Struct):
     scanned: int = 0
     realtime_index: int = 0
     look_at: list[bytes] = []
+    differing: list[Differing] = []
 
 
 class Arbiter:
@@ -118,6 +122,8 @@ class Arbiter:
                 self._apply_deletions(item.prefix, item.rows, seen, applied)
             elif isinstance(item, Listed):
                 self._apply_listing(item, seen, applied)
+            elif isinstance(item, Unchanged):
+                self._compare(item, seen, applied)
             elif isinstance(item, SnapshotEnd):
                 applied.snapshot_complete |= item.complete
             elif isinstance(item, AuditEnd):
@@ -135,11 +141,15 @@ class Arbiter:
 
     def find_file(self, way: Sequence[bytes]) -> Stored | None:
         """Return what is stored of a file by the names that lead to it; None when there is no such file."""
-        directory: Directory | None = self.tree.get_root()
-        for name in way[:-1]:
-            directory = self.tree.get_directory(directory.id, name) if directory is not None else None
+        directory = self._find_directory(way[:-1])
         stored = self.tree.find_one(directory.id, way[-1]) if directory is not None and way else None
         return None if stored is None or stored.id is not None else stored
+
+    def _find_directory(self, way: Sequence[bytes]) -> Directory | None:
+        directory: Directory | None = self.tree.get_root()
+        for name in way:
+            directory = self.tree.get_directory(directory.id, name) if directory is not None else None
+        return directory
 
     def clear_blind_spots(self) -> None:
         """Forget every blind spot: a session begins."""
@@ -167,10 +177,14 @@ class Arbiter:
                 remove_node(tree, directory.id, name, id_=id_, floor=floor, flags=flags, size=size, limit=index - 1)
                 if blind and not flags & PLACEHOLDER:
                     self.blind_deletions.add(directory.id, name, index)
-            if directory.buries:
-                tree.execute("DELETE FROM tombstones WHERE parent=? AND idx<=?", (directory.id, index))
+        self._bury_older(directory, index)
+
+    def _bury_older(self, directory: Directory, index: int) -> None:
+        """Note that a directory was listed, and that names which are not stored were not there."""
+        if directory.buries:
+            self.tree.execute("DELETE FROM tombstones WHERE parent=? AND idx<=?", (directory.id, index))
         directory.fresh = False
-        tree.raise_floor(directory, index)
+        self.tree.raise_floor(directory, index)
 
     def resolve(self, names: Sequence[bytes], seen: Seen) -> Directory | None:
         """
@@ -260,7 +274,7 @@ class Arbiter:
             if stored.nlink > 1 and stored.id is None and (row.inode, row.device) != (stored.inode, stored.device):
                 self.tree.note_unlinked(stored.inode, stored.device, seen.idx)
         elif verdict is Verdict.CONFIRM:
-            self.tree.confirm(directory, stored, seen)
+            self.tree.confirm(directory.id, name, seen)
         elif verdict is Verdict.NEW_IDENTITY:
             self._replace_directory(directory, name, row, stored, seen)
         elif verdict is Verdict.FILE_OVER_DIRECTORY:
@@ -421,6 +435,19 @@ class Arbiter:
         if directory is not None:
             self.list_directory(directory, item.index, blind=seen.blind)
 
+    def _compare(self, item: Unchanged, seen: Seen, applied: Applied) -> None:
+        self.flush()
+        try:
+            directory = self._find_directory(split_path(item.path))
+        except BadPath:
+            directory = None  # its rows are refused one by one
+        if directory is None or not holds(self.tree, directory, item):
+            known = directory is not None and not is_empty(self.tree, directory)
+            applied.differing.append(Differing(item.position or b"", known))
+            return
+        confirm(self.tree, directory, seen)
+        self._bury_older(directory, item.index)
+
     # -- refusals ---------------------------------------------------------------------------
 
     def _refuse(self, prefix: bytes, names: Sequence[bytes], reason: str, applied: Applied) -> None:
@@ -428,6 +455,8 @@ class Arbiter:
         applied.refused += [Refused(prefix + name, reason) for name in names]
 
     def _refuse_item(self, item: FsItem, applied: Applied) -> None:
+        if isinstance(item, Unchanged):
+            applied.differing.append(Differing(item.position or b"", True))
         rows: Sequence[FsRow | FsPath] = item.rows if isinstance(item, (UpdateEvent, InsertEvent, DeleteEvent)) else []
         prefix = item.prefix if isinstance(item, (UpdateEvent, InsertEvent, DeleteEvent)) else b""
         applied.refused += [Refused(prefix + row.path, f"index {item.index} is out of range") for row in rows]

@@ -6,8 +6,18 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from fustor_event_model import FS_SCHEMA, FS_TABLE, FsItem, FsRow, MessageSource, UpdateEvent, decode_fs_items
+from fustor_event_model import (
+    FS_SCHEMA,
+    FS_TABLE,
+    FsItem,
+    FsRow,
+    MessageSource,
+    Unchanged,
+    UpdateEvent,
+    decode_fs_items,
+)
 from fustor_fusion.arbiter import Applied
+from fustor_fusion.comparison import Differing
 from fustor_fusion.errors import RequestRefused
 from fustor_fusion.paths import BadPath, normalise_text, split_path
 from fustor_fusion.positions import Owner
@@ -64,7 +74,9 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
         raise RequestRefused(422, f"malformed batch: {err}") from err
     owner = writer.positions.get_owner(agent, pipe)
     if not writer.positions.advance(owner, epoch=push.epoch, lane=push.lane, seq=push.seq):
-        return Applied()
+        # The verdicts went with an answer that was lost: what was said to be unchanged is to be sent whole.
+        return Applied(differing=[Differing(item.position or b"", True) for item in items
+                                  if isinstance(item, Unchanged)])
     applied = writer.arbiter.apply(items, owner=owner.id, careful=careful, present=_number(writer, present))
     newest = _finish(writer, owner, items, applied, session_id=session_id, leads=leads)
     applied.realtime_index = newest if push.lane == "realtime" else 0

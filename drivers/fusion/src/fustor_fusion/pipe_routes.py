@@ -28,6 +28,7 @@ from fustor_fusion.protocol import (
     Closed,
     CommandList,
     CreateSession,
+    DifferingAnswer,
     Discovered,
     Done,
     FeedbackIgnored,
@@ -242,7 +243,9 @@ class PipeRoutes:
             view.ask_to_look(session.id, applied.look_at)
         self._note(view, session, applied, audit=applied.audit_complete)
         refused = [RefusedAnswer(base64.b64encode(row.path).decode("ascii"), row.reason) for row in applied.refused]
-        return PushAnswer(applied.rows, refused)
+        differing = [DifferingAnswer(base64.b64encode(one.position).decode("ascii"), one.known)
+                     for one in applied.differing]
+        return PushAnswer(applied.rows, refused, differing=differing)
 
     def _note(self, view: View, session: AgentSession, applied: Applied, *, audit: bool) -> None:
         snapshot, jobs = applied.snapshot_complete, applied.jobs

@@ -52,6 +52,7 @@ class FustorAnswer(msgspec.Struct, frozen=True, kw_only=True):
     encodings: tuple[str, ...] = ("msgpack",)
     commits: bool = True
     commands: bool = True
+    compares: bool = True
     generation: str
     view_id: str
 
@@ -165,12 +166,20 @@ class RefusedAnswer(msgspec.Struct, frozen=True):
     reason: str
 
 
+class DifferingAnswer(msgspec.Struct, frozen=True):
+    """A directory that is not unchanged: the position of its signal in base64, and whether anything is stored in it."""
+
+    position: str
+    known: bool
+
+
 class PushAnswer(msgspec.Struct, frozen=True):
-    """Answer to a push, given after the commit."""
+    """Answer to a push, given after the commit; `differing` is for those of our own protocol only."""
 
     count: int
     refused: list[RefusedAnswer] = []
     status: str = "ok"
+    differing: list[DifferingAnswer] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PublicRow(msgspec.Struct, frozen=True):

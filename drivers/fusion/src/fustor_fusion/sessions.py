@@ -175,8 +175,14 @@ class Sessions:
         return list(self._live.values())
 
     def list_present(self) -> list[tuple[str, str, int]]:
-        """Return agent and pipe of every live session, and the highest index that they had sent before it."""
-        return [(session.agent_id, session.pipe_id, session.before) for session in self._live.values()]
+        """
+        Return agent and pipe of every live session, and the index up to which what they said is older than it.
+
+        That is the highest index that they had sent before it; none once their snapshot was accepted, since that
+        speaks of all that was there.
+        """
+        return [(session.agent_id, session.pipe_id, 0 if session.id in self._done else session.before)
+                for session in self._live.values()]
 
     def get_silence_s(self, session_id: str, *, now_s: float) -> float:
         """Return how long ago a live session was heard."""

@@ -230,15 +230,14 @@ class Tree:
             self.changes.put(directory.id, name)
         return made
 
-    def confirm(self, directory: Directory, stored: Stored, seen: Seen) -> None:
+    def confirm(self, parent: int, name: bytes, seen: Seen) -> None:
         """
         Note that a node was seen to exist, without taking the row's values.
 
         From here on it counts as seen by that agent: what the same one sees later, wins.
         """
-        self.execute("UPDATE nodes SET idx=?, owner=? WHERE parent=? AND name=?",
-                     (seen.idx, seen.owner, directory.id, stored.name))
-        cached = self._cache.get((directory.id, stored.name))
+        self.execute("UPDATE nodes SET idx=?, owner=? WHERE parent=? AND name=?", (seen.idx, seen.owner, parent, name))
+        cached = self._cache.get((parent, name))
         if cached is not None:
             cached.idx = seen.idx
 

@@ -11,8 +11,10 @@ import msgspec
 
 from fustor_core.drivers import (
     Command,
+    Differing,
     Heartbeat,
     Look,
+    NotTaken,
     RefusedRow,
     Role,
     Scan,
@@ -39,6 +41,7 @@ class _Extension(msgspec.Struct, frozen=True):
     encodings: list[str] = []
     commits: bool = False
     commands: bool = False
+    compares: bool = False
     generation: str = ""
 
 
@@ -62,10 +65,16 @@ class _Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
+class _Differing(msgspec.Struct, frozen=True):
+    position: str
+    known: bool
+
+
 class _Pushed(msgspec.Struct, frozen=True):
     status: str = ""
     phase: str = ""
     refused: list[_Refused] = []
+    differing: list[_Differing] = []
 
 
 class _Tasks(msgspec.Struct, frozen=True):
@@ -117,6 +126,7 @@ def read_created(answer: Answer) -> Session:
         commits=ours is not None,
         has_commands=ours is not None and ours.commands,
         generation=ours.generation if ours is not None else "",
+        compares=ours is not None and ours.compares,
     )
 
 
@@ -153,13 +163,16 @@ def read_commands(answer: Answer) -> tuple[Command, ...]:
         raise Unavailable("commands: the answer is not Fusion's; check endpoint") from None
 
 
-def read_pushed(answer: Answer) -> list[RefusedRow] | None:
+def read_pushed(answer: Answer) -> list[NotTaken] | None:
     """Read a success of a push; None when it is not Fusion that answered."""
     try:
         pushed = _decode(answer.body, _Pushed)
         if pushed.status != "ok":
             return None
-        return [RefusedRow(base64.b64decode(one.path, validate=True), one.reason) for one in pushed.refused]
+        return [
+            *(RefusedRow(base64.b64decode(one.path, validate=True), one.reason) for one in pushed.refused),
+            *(Differing(base64.b64decode(one.position, validate=True), one.known) for one in pushed.differing),
+        ]
     except ValueError:
         return None
 

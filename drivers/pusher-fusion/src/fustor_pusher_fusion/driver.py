@@ -11,9 +11,9 @@ from fustor_core.drivers import (
     Batch,
     Command,
     Heartbeat,
+    NotTaken,
     PusherContext,
     PusherDriver,
-    RefusedRow,
     Role,
     Session,
 )
@@ -101,7 +101,7 @@ class FusionPusher(PusherDriver):
         if not answer.ok and answer.status not in (404, 419):
             raise answers.explain(answer, "closing a session")
 
-    def push(self, session: Session, batch: Batch) -> Sequence[RefusedRow]:
+    def push(self, session: Session, batch: Batch) -> Sequence[NotTaken]:
         """Deliver one batch; see `PusherDriver.push`."""
         if session.commits:
             return own.push_batch(self._push, _part(session), batch)

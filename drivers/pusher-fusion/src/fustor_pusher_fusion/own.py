@@ -12,9 +12,9 @@ from typing import Final
 
 import msgspec
 
-from fustor_core.drivers import Batch, RefusedRow
+from fustor_core.drivers import Batch, Differing, NotTaken, RefusedRow
 from fustor_core.errors import SessionLost, Unavailable
-from fustor_event_model import FsItem, Listed, decode_fs_items, encode_items
+from fustor_event_model import FsItem, Listed, Unchanged, decode_fs_items, encode_items
 from fustor_event_model.models import EventBase
 from fustor_pusher_fusion.answers import explain, read_pushed
 from fustor_pusher_fusion.client import MSGPACK, Answer, Channel
@@ -29,7 +29,7 @@ def encode_batch(batch: Batch) -> bytes:
     return _encode(batch, batch.seq * NAMES_IN_BATCH, bytes(batch.items))
 
 
-def push_batch(channel: Channel, session_id: str, batch: Batch) -> list[RefusedRow]:
+def push_batch(channel: Channel, session_id: str, batch: Batch) -> list[NotTaken]:
     """
     Push one batch; it is committed when this returns.
 
@@ -39,13 +39,13 @@ def push_batch(channel: Channel, session_id: str, batch: Batch) -> list[RefusedR
     """
     answer = _post(channel, session_id, encode_batch(batch))
     if answer.ok:
-        return _read_refused(answer)
+        return _read_not_taken(answer)
     try:
         items = decode_fs_items(batch.items)
     except msgspec.DecodeError:
         return [RefusedRow(b"", answer.reason)]
     last = batch.seq * NAMES_IN_BATCH
-    refused: list[RefusedRow] = []
+    not_taken: list[NotTaken] = []
     parts = [(items, last - NAMES_IN_BATCH, last)]
     while parts:
         part, after, last = parts.pop()
@@ -53,15 +53,15 @@ def push_batch(channel: Channel, session_id: str, batch: Batch) -> list[RefusedR
         if part is not items:
             answer = _post(channel, session_id, _encode(batch, last, encode_items(part)))
         if answer.ok:
-            refused += _read_refused(answer)
+            not_taken += _read_not_taken(answer)
             continue
         halves = _halve(part)
         if halves is None:
-            refused.append(RefusedRow(_name(part), answer.reason))
+            not_taken.append(_leave_out(part, answer.reason))
             continue
         middle = (after + last) // 2
         parts += [(halves[1], middle, last), (halves[0], after, middle)]
-    return refused
+    return not_taken
 
 
 def _encode(batch: Batch, seq: int, items: bytes) -> bytes:
@@ -80,11 +80,11 @@ def _post(channel: Channel, session_id: str, body: bytes) -> Answer:
     raise explain(answer, "push")
 
 
-def _read_refused(answer: Answer) -> list[RefusedRow]:
-    refused = read_pushed(answer)
-    if refused is None:
+def _read_not_taken(answer: Answer) -> list[NotTaken]:
+    not_taken = read_pushed(answer)
+    if not_taken is None:
         raise Unavailable("push: the answer is not Fusion's; check endpoint")
-    return refused
+    return not_taken
 
 
 def _halve(items: Sequence[FsItem]) -> tuple[list[FsItem], list[FsItem]] | None:
@@ -102,11 +102,13 @@ def _halve(items: Sequence[FsItem]) -> tuple[list[FsItem], list[FsItem]] | None:
     return [first], [second]
 
 
-def _name(items: Sequence[FsItem]) -> bytes:
-    """Return the path that a single row or signal is about, as far as it is about one."""
+def _leave_out(items: Sequence[FsItem], reason: str) -> NotTaken:
+    """Say what a single row or signal is about, as far as it is about a path; what cannot be compared differs."""
     for item in items:
         if isinstance(item, EventBase):
-            return item.prefix + (item.rows[0].path if item.rows else b"")
+            return RefusedRow(item.prefix + (item.rows[0].path if item.rows else b""), reason)
         if isinstance(item, Listed):
-            return item.path
-    return b""
+            return RefusedRow(item.path, reason)
+        if isinstance(item, Unchanged):
+            return Differing(item.position or b"", True)
+    return RefusedRow(b"", reason)

@@ -24,6 +24,7 @@ from fustor_source_fs.reader import Reader
 from fustor_source_fs.records import parse_records
 from fustor_source_fs.retries import Retries
 from fustor_source_fs.shards import Shards
+from fustor_source_fs.snapshot import Snapshot
 from fustor_source_fs.translate import Translator
 from fustor_source_fs.walk import Walk
 from fustor_source_fs.watches import Node, Tree
@@ -88,7 +89,7 @@ class FsSource(SourceDriver):
         self._barriers: list[tuple[int, str]] = []
         self._following: list[Node] = []
         self._followed_from = 0
-        self._snapshot_owed = False
+        self._snapshot: Snapshot | None = None
         self._audit: Audit | None = None
         self._audit_goes_on_s: float | None = None
         self._watching = False
@@ -121,17 +122,17 @@ class FsSource(SourceDriver):
 
     def get_snapshot_iterator(self) -> Iterator[Item | None]:
         """Yield everything in one pass: watch, list, look, send; see the contract."""
-        self._watching = True
-        self._following.clear()
-        self._lister.forget_listings()
-        self._snapshot_owed = True  # until one ends; a cut-off one leaves parts of the tree unseen
-        return self._walk_snapshot(self.context.clock.stamp())
+        return self._begin_snapshot(compares=False)
+
+    def get_comparing_iterator(self) -> Iterator[Item | None]:
+        """Yield what the receiver does not hold already; see the contract and `snapshot`."""
+        return self._begin_snapshot(compares=True)
 
     def follow(self) -> None:
         """Walk the tree to set the watches, sending nothing; see the contract."""
         self._watching = True
         self._lister.forget_listings()
-        self._snapshot_owed = False
+        self._snapshot = None
         self._following = [self._tree.root]
         self._followed_from = self.context.clock.stamp()
 
@@ -223,12 +224,20 @@ class FsSource(SourceDriver):
     def acknowledge(self, position: bytes) -> None:
         """Forget what the item covered, and remember a listing that it ended."""
         sent = self._inflight.take(position)
+        self._settle_comparison(position)
         if sent is not None:
             sent.settle()
+
+    def differs(self, position: bytes, *, known: bool) -> None:
+        """Have a directory sent that the receiver does not hold as was said."""
+        self._inflight.take(position)
+        if self._snapshot is not None:
+            self._snapshot.differs(position, known=known)
 
     def recover(self, position: bytes) -> None:
         """Look at what the item covered again, before any open barrier is fulfilled."""
         sent = self._inflight.take(position)
+        self._settle_comparison(position)
         if sent is None:
             return
         if sent.node is None:
@@ -251,7 +260,8 @@ class FsSource(SourceDriver):
         if self._audit_goes_on_s is not None:
             timeout_s = min(timeout_s, max(0.0, self._audit_goes_on_s - self._now()))
             self._audit_goes_on_s = None  # waited for once: the lane may not be open yet
-        self._wake_event.wait(0 if self._following else timeout_s)
+        goes_on = bool(self._following) or (self._snapshot is not None and self._snapshot.goes_on)
+        self._wake_event.wait(0 if goes_on else timeout_s)
         self._wake_event.clear()
         self._absorb()
 
@@ -332,19 +342,24 @@ class FsSource(SourceDriver):
     def _pause_audit(self, pause_s: float) -> None:
         self._audit_goes_on_s = self._now() + pause_s
 
-    def _walk_snapshot(self, begun: int) -> Iterator[Item | None]:
-        walk = [self._tree.root]
-        while walk:
-            self._absorb()
-            node = walk.pop()
-            if self._tree.get_path(node) is None:
-                continue
-            if node.listed > begun:  # by the message iterator, meanwhile
-                walk.extend(node.children.values())
-            else:
-                yield from self._lister.list_directory(node, MessageSource.SNAPSHOT, walk.append)
-        self._snapshot_owed = False
-        yield self._make_snapshot_end(complete=self._tree.root.listed > begun)
+    def _begin_snapshot(self, *, compares: bool) -> Iterator[Item | None]:
+        self._watching = True
+        self._following.clear()
+        self._lister.forget_listings()
+        # Owed until one ends: one that is cut off leaves parts of the tree unseen.
+        self._snapshot = Snapshot(
+            self._tree, self._lister, self._inflight, self.context.clock, absorb=self._absorb, compares=compares
+        )
+        return self._run_snapshot(self._snapshot)
+
+    def _run_snapshot(self, snapshot: Snapshot) -> Iterator[Item | None]:
+        yield from snapshot.run()
+        self._snapshot = None
+        yield self._make_snapshot_end(complete=snapshot.is_complete())
+
+    def _settle_comparison(self, position: bytes) -> None:
+        if self._snapshot is not None:
+            self._snapshot.settle(position)
 
     def _look_at(self, node: Node, names: Sequence[bytes], lane: MessageSource) -> Iterator[Item]:
         group = self._work.open_group(None)
@@ -376,7 +391,7 @@ class FsSource(SourceDriver):
         yield from self._lister.list_directory(node, MessageSource.REALTIME, list_if_new, mark=mark)
 
     def _fulfil_barriers(self) -> Iterator[Item | Barrier]:
-        if self._snapshot_owed or self._following:
+        if self._snapshot is not None or self._following:
             return
         while self._barriers and self._work.is_done(self._barriers[0][0]):
             _, token = self._barriers.pop(0)
@@ -420,7 +435,7 @@ class FsSource(SourceDriver):
     def _why_not_current(self) -> str | None:
         if not self._watching:
             return "nothing is watched yet"
-        if self._snapshot_owed:
+        if self._snapshot is not None:
             return "the snapshot is running"
         if self._following:
             return "watches are being set"

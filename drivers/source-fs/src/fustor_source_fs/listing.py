@@ -21,7 +21,7 @@ from fustor_source_fs.retries import Retries
 from fustor_source_fs.scan import encode_name, make_row
 from fustor_source_fs.watches import Node, Tree
 
-_CHUNK_ROWS: Final = 1_000
+CHUNK_ROWS: Final = 1_000
 _TRUSTED_AGE_NS: Final = 10**9
 """A younger time may stay what it is through another change: it is only as fine as the file system's clock."""
 _BLIND: Final = frozenset((MessageSource.AUDIT, MessageSource.ON_DEMAND))
@@ -245,7 +245,7 @@ class Lister:
                 continue
             except OSError as err:
                 self._note_unseen(at, name, err)
-            if len(rows) >= _CHUNK_ROWS:
+            if len(rows) >= CHUNK_ROWS:
                 break
         return rows
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from fustor_core.drivers import Batch, PusherContext, PusherDriver, RefusedRow, Role, Session
+from fustor_core.drivers import Batch, NotTaken, PusherContext, PusherDriver, Role, Session
 from fustor_core.errors import FustorError, SessionLost
 from fustor_core.testing.inspection import inspect_pusher
 from fustor_event_model import (
@@ -180,9 +180,9 @@ class _PusherContract:
                 driver.close_session(session)
 
 
-def assert_accepted(refused: Sequence[RefusedRow]) -> None:
-    """Check that a push refused nothing."""
-    assert list(refused) == []
+def assert_accepted(not_taken: Sequence[NotTaken]) -> None:
+    """Check that a push left nothing out."""
+    assert list(not_taken) == []
 
 
 def make_row(path: bytes, *, mode: int = 0o100644, size: int = 1, mtime_ns: int = 1_700_000_000_000_000_000) -> FsRow:

@@ -1,0 +1,149 @@
+"""
+The walk that a leader owes: everything, or what a receiver that compares does not hold.
+
+A receiver that compares is told of each directory what its rows amount to, and answers where
+it holds something else; only these are sent. What it has nothing of is sent with all below it
+without asking. So a tree that the receiver knows costs a look at every name and no rows, and a
+snapshot that was cut off goes on where it was.
+"""
+
+import enum
+from collections.abc import Callable, Iterator
+
+from fustor_core.clock import IndexClock
+from fustor_event_model import FsItem, Listed, MessageSource, RowsDigest, Unchanged, UpdateEvent
+from fustor_source_fs.inflight import Inflight
+from fustor_source_fs.listing import CHUNK_ROWS, Lister
+from fustor_source_fs.watches import Node, Tree
+
+_LANE = MessageSource.SNAPSHOT
+
+
+class _How(enum.Enum):
+    """What is to be done with a directory, and with those below it."""
+
+    COMPARE = enum.auto()
+    SEND = enum.auto()  # but compare those below it
+    SEND_ALL = enum.auto()
+
+
+class Snapshot:
+    """
+    One snapshot.
+
+    Args:
+        tree, lister, inflight: Shared with the driver, same thread.
+        clock: Stamps.
+        absorb: Takes in the records that were read meanwhile.
+        compares: The receiver does.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        lister: Lister,
+        inflight: Inflight,
+        clock: IndexClock,
+        *,
+        absorb: Callable[[], None],
+        compares: bool,
+    ) -> None:
+        self._tree = tree
+        self._lister = lister
+        self._inflight = inflight
+        self._absorb = absorb
+        self._begun = clock.stamp()
+        self._ahead = {tree.root: _How.COMPARE if compares else _How.SEND_ALL}
+        self._differing: dict[Node, _How] = {}
+        self._asked: dict[bytes, Node] = {}
+        self.goes_on = False
+        """It has yielded None although there is more to do."""
+
+    def run(self) -> Iterator[FsItem | None]:
+        """Yield all but the end; None while answers are outstanding, and now and then in a large directory."""
+        while self._differing or self._ahead or self._asked:
+            self._absorb()
+            if self._differing:  # the oldest first, so that what is above goes before what is below
+                node = next(iter(self._differing))
+                how = self._differing.pop(node)
+            elif self._ahead:
+                node, how = self._ahead.popitem()
+            else:
+                yield None
+                continue
+            if self._tree.get_path(node) is None:
+                continue
+            if node.listed > self._begun:  # by the message iterator, meanwhile
+                self._add_all(node, how)
+            elif how is _How.COMPARE and not self._must_be_sent(node):
+                yield from self._compare(node)
+            else:
+                yield from self._lister.list_directory(node, _LANE, self._make_adder(how))
+
+    def is_complete(self) -> bool:
+        """Tell whether the root was listed."""
+        return self._tree.root.listed > self._begun
+
+    def settle(self, position: bytes) -> None:
+        """An item was acknowledged, or goes another way."""
+        self._asked.pop(position, None)
+
+    def differs(self, position: bytes, *, known: bool) -> None:
+        """The receiver holds something else than was said, or nothing (and then nothing below it) if not `known`."""
+        node = self._asked.pop(position, None)
+        if node is not None:
+            node.listed = -abs(node.listed)
+            self._differing[node] = _How.SEND if known else _How.SEND_ALL
+
+    # -- private ---------------------------------------------------------------------------
+
+    def _compare(self, node: Node) -> Iterator[FsItem | None]:
+        digest = RowsDigest()
+        add = self._make_adder(_How.COMPARE)
+        for item in self._lister.list_directory(node, _LANE, add):
+            if isinstance(item, UpdateEvent):
+                self._withdraw(item)
+                digest.add(item.rows)
+                if digest.count > CHUNK_ROWS:
+                    self.goes_on = True
+                    yield None
+                    self.goes_on = False
+            elif isinstance(item, Listed):
+                assert item.position is not None
+                self._asked[item.position] = node
+                yield Unchanged(
+                    index=item.index,
+                    message_source=_LANE,
+                    position=item.position,
+                    path=item.path,
+                    count=digest.count,
+                    digest=digest.finish(),
+                )
+                return
+            else:
+                yield item
+        self._differing[node] = _How.SEND  # it was not listed completely: say at least what was found
+
+    def _must_be_sent(self, node: Node) -> bool:
+        """Tell whether rows of directories above, or its own, go before all that is below them."""
+        return node.arrived or bool(self._tree.get_arrived(node))
+
+    def _withdraw(self, item: FsItem) -> None:
+        if item.position is not None:
+            self._inflight.take(item.position)
+
+    def _add_all(self, node: Node, how: _How) -> None:
+        add = self._make_adder(how)
+        for child in node.children.values():
+            add(child)
+
+    def _make_adder(self, how: _How) -> Callable[[Node], None]:
+        """Make what notes a directory that was found in another."""
+
+        def add(child: Node) -> None:
+            if how is _How.SEND_ALL:
+                self._ahead[child] = how
+            else:
+                self._ahead.setdefault(child, _How.COMPARE)
+
+        return add

@@ -1,0 +1,125 @@
+"""A new start over a view that holds the tree already: only differences are sent, and the view is exact."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import AgentUnderTest
+from treeops import RandomTree
+from waiting import until
+
+DIRECTORIES, FILES_EACH = 50, 20
+NAMES = 1 + DIRECTORIES * (1 + FILES_EACH)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    for number in range(DIRECTORIES):
+        below = root / f"d{number:03}"
+        below.mkdir(parents=True)
+        for name in range(FILES_EACH):
+            (below / f"f{name:03}").write_text("x" * name)
+    return root
+
+
+@pytest.fixture
+def agent(tree: Path, start_agent: Callable[..., AgentUnderTest]) -> AgentUnderTest:
+    agent = start_agent(watch=tree)
+    agent.wait_ready()
+    return agent
+
+
+def read_snapshot(agent: AgentUnderTest) -> dict[str, Any]:
+    (pipe,) = agent.status()["pipes"]
+    snapshot = pipe["snapshot"]
+    assert isinstance(snapshot, dict)
+    return snapshot
+
+
+@pytest.mark.parametrize("end", [AgentUnderTest.stop, AgentUnderTest.crash])
+def test_a_restart_over_an_unchanged_tree_sends_no_row(tree: Path, agent: AgentUnderTest, end: Any) -> None:
+    end(agent)
+    agent.start().wait_ready()
+    snapshot = read_snapshot(agent)
+    assert (snapshot["state"], snapshot["rows"]) == ("done", 0)
+    assert snapshot["compared"] == NAMES + DIRECTORIES  # a directory's row is part of two listings
+    assert agent.status()["pipes"][0]["counters"]["pushed"] == 0
+    (tree / "d000" / "new").write_text("seen")
+    assert agent.differences(tree) == []
+
+
+def test_a_source_that_is_replaced_sends_no_row_of_what_is_unchanged(tree: Path, agent: AgentUnderTest) -> None:
+    before = agent.status()["pipes"][0]["counters"]["pushed"]
+    agent.kill("watch.source")
+    until(lambda: read_snapshot(agent)["compared"] == NAMES + DIRECTORIES and agent.readyz()[0] == 200,
+          within_s=60, what="the snapshot of the new source")
+    assert agent.status()["pipes"][0]["counters"]["pushed"] == before
+    assert agent.differences(tree) == []
+
+
+def test_what_changed_meanwhile_is_sent_and_little_else(tree: Path, agent: AgentUnderTest) -> None:
+    agent.crash()
+    (tree / "d001" / "f001").write_text("in place")
+    (tree / "d002" / "f002").unlink()
+    (tree / "d003" / "new").mkdir()
+    (tree / "d003" / "new" / "file").touch()
+    (tree / "d004").rename(tree / "renamed")
+    agent.start().wait_ready()
+    assert agent.differences(tree) == []
+    # The root, five directories, and the new one.
+    assert read_snapshot(agent)["rows"] <= (1 + DIRECTORIES) + 5 * (FILES_EACH + 2) + 5
+
+
+def test_a_snapshot_that_was_cut_off_goes_on_where_it_was(
+    tree: Path, tmp_path: Path, start_agent: Callable[..., AgentUnderTest]
+) -> None:
+    for number in range(20_000):
+        if number % 100 == 0:
+            below = tree / f"more{number:06}"
+            below.mkdir()
+        (below / f"f{number}").touch()
+    agent = start_agent(watch=tree)
+    held = until(lambda: count_names(agent), within_s=60, what="some of the tree in the view")
+    agent.crash()
+    agent.start().wait_ready()
+    assert agent.differences(tree) == []
+    everything = NAMES + 20_000 + 200
+    assert read_snapshot(agent)["rows"] <= everything + DIRECTORIES + 200 - held
+
+
+def count_names(agent: AgentUnderTest) -> int:
+    try:
+        with agent.query("stats") as answer:
+            stats = json.load(answer)
+    except OSError:
+        return 0
+    return int(stats["files"]) + int(stats["directories"])
+
+
+def test_random_changes_while_nobody_looks_are_found(
+    tree: Path, tmp_path: Path, agent: AgentUnderTest
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    seed = random.randrange(1 << 30)
+    changes = RandomTree(tree, outside, random.Random(seed))
+    for _ in range(3):
+        agent.crash()
+        for _ in range(60):
+            changes.step()
+        agent.start().wait_ready()
+        assert agent.differences(tree) == [], f"seed {seed}\n" + "\n".join(changes.log[-60:])
+
+
+def test_a_view_that_was_lost_is_filled_anew(tree: Path, agent: AgentUnderTest) -> None:
+    agent.crash()
+    for path in (agent.home / "state").glob("fusion-watch.db*"):
+        path.unlink()
+    agent.start().wait_ready()
+    assert agent.differences(tree) == []
+    assert read_snapshot(agent)["rows"] >= NAMES

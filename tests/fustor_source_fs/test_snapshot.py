@@ -1,0 +1,216 @@
+"""Snapshots for a receiver that compares: what it holds is not sent, and in the end it holds the tree."""
+
+import itertools
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fustor_event_model import FsRow, Listed, SnapshotEnd, Unchanged, UpdateEvent
+
+
+def get_rows(items: list[Any]) -> list[tuple[bytes, FsRow]]:
+    return [(item.prefix + row.path, row) for item in items if isinstance(item, UpdateEvent) for row in item.rows]
+
+
+def get_compared(items: list[Any]) -> list[bytes]:
+    return [item.path for item in items if isinstance(item, Unchanged)]
+
+
+@pytest.fixture
+def succeed(start_pump: Callable[..., Any]) -> Callable[..., Any]:
+    """End a pump's source as a crash does, and start another one for the same view."""
+
+    def start(pump: Any, **params: Any) -> Any:
+        pump.close()
+        successor = start_pump(**params)
+        successor.view = pump.view
+        successor.view.compares = True
+        return successor
+
+    return start
+
+
+@pytest.fixture
+def known(inside: Path, pump: Any) -> Any:
+    """A pump whose view holds a small tree."""
+    for below in ("a/b/c", "d", "empty"):
+        (inside / below).mkdir(parents=True)
+    for name in ("top", "a/1", "a/b/2", "a/b/c/3", "d/4", "d/5"):
+        (inside / name).write_text(name)
+    (inside / "link").symlink_to("top")
+    pump.begin()
+    return pump
+
+
+def begin(pump: Any) -> list[Any]:
+    """Take a comparing snapshot; returns all that was said until it was over."""
+    pump.start_snapshot(compares=True)
+    pump.finish_snapshot()
+    pump.sync()
+    return list(pump.items)
+
+
+def test_a_tree_that_the_receiver_holds_costs_no_row_and_is_watched_from_then_on(inside, known, succeed):
+    pump = succeed(known)
+    said = begin(pump)
+    assert get_rows(said) == []
+    assert sorted(get_compared(said)) == [b"/", b"/a", b"/a/b", b"/a/b/c", b"/d", b"/empty"]
+    assert next(type(item) for item in said if not isinstance(item, Unchanged)) is SnapshotEnd
+    (inside / "a/b/c/3").write_text("changed")
+    (inside / "d/4").unlink()
+    pump.sync()
+    pump.assert_exact()
+
+
+def test_only_directories_in_which_something_differs_are_sent(inside, known, succeed):
+    known.close()
+    (inside / "a/b/2").write_text("more than before")
+    (inside / "d/4").unlink()
+    pump = succeed(known)
+    said = begin(pump)
+    pump.assert_exact()
+    # What is in /d has changed, and so its own times, which its parent names.
+    assert {path.rpartition(b"/")[0] or b"/" for path, _ in get_rows(said)} == {b"/", b"/a", b"/a/b", b"/d"}
+    assert b"/a/b/c/3" not in dict(get_rows(said))
+    files = [path for path, row in get_rows(said) if not row.is_directory]
+    assert sorted(files) == [b"/a/b/2", b"/d/5", b"/link", b"/top"]
+
+
+def test_nothing_is_asked_below_a_directory_of_which_the_receiver_holds_nothing(inside, known, succeed):
+    known.close()
+    for number in range(3):
+        (inside / "new" / str(number) / "deep").mkdir(parents=True)
+        (inside / "new" / str(number) / "deep" / "file").touch()
+    pump = succeed(known)
+    said = begin(pump)
+    pump.assert_exact()
+    assert [path for path in get_compared(said) if path.startswith(b"/new")] == [b"/new"]
+
+
+def test_a_receiver_that_holds_nothing_gets_everything(inside, known, start_pump):
+    known.close()
+    pump = start_pump()
+    said = begin(pump)
+    pump.assert_exact()
+    assert get_compared(said) == [b"/"]
+    assert dict(get_rows(said)).keys() == pump.view.rows.keys()
+
+
+def test_a_snapshot_that_was_cut_off_goes_on_where_it_was(inside, pump, succeed):
+    for directory, name in itertools.product(range(40), range(5)):
+        (inside / f"d{directory:02}").mkdir(exist_ok=True)
+        (inside / f"d{directory:02}" / str(name)).touch()
+    pump.start_snapshot(compares=True)
+    while sum(isinstance(item, Listed) for item in pump.items) < 20:
+        pump.step_snapshot()
+    complete = {item.path for item in pump.items if isinstance(item, Listed)}
+    pump = succeed(pump)
+    said = begin(pump)
+    pump.assert_exact()
+    again = [path for path, _ in get_rows(said) if path.rpartition(b"/")[0] in complete]
+    assert again == []
+
+
+def test_it_does_not_end_before_everything_is_answered(inside, known, succeed):
+    pump = succeed(known)
+    (inside / "d/4").write_text("else")
+    pump.answers_at_once = False
+    pump.start_snapshot(compares=True)
+    for left in range(6, 0, -1):
+        while pump.step_snapshot():
+            pass
+        assert len(pump.questions) == left
+        assert pump.snapshot is not None
+        pump.answer(1)
+    pump.finish_snapshot()
+    assert isinstance(pump.items[-1], SnapshotEnd)
+    pump.sync()
+    pump.assert_exact()
+
+
+def test_what_was_asked_and_got_lost_is_sent_as_messages(inside, known, succeed):
+    known.close()
+    (inside / "d/4").write_text("else")
+    pump = succeed(known)
+    pump.start_snapshot(compares=True)
+    pump.answers_at_once = False
+    while pump.step_snapshot():
+        while pump.questions:
+            pump.source.recover(pump.questions.pop().position)
+    pump.finish_snapshot()
+    pump.sync()
+    pump.assert_exact()
+
+
+def test_an_answer_about_a_directory_that_is_gone_is_about_nothing(inside, known, succeed):
+    pump = succeed(known)
+    pump.start_snapshot(compares=True)
+    items = list(itertools.takewhile(lambda item: item is not None, pump.snapshot))
+    (inside / "d/4").unlink()
+    (inside / "d/5").unlink()
+    (inside / "d").rmdir()
+    pump.source.wait(5.0)
+    for item in items:
+        pump.source.differs(item.position, known=True)
+    pump.finish_snapshot()
+    pump.sync()
+    pump.assert_exact()
+
+
+def test_others_have_a_turn_while_a_large_directory_is_compared(inside, known, succeed):
+    for number in range(2_500):
+        (inside / "d" / f"{number}").touch()
+    pump = succeed(known)
+    pump.start_snapshot(compares=True)
+    turns = 0
+    while not (isinstance(item := next(pump.snapshot), Unchanged) and item.path == b"/d"):
+        if item is None:
+            turns += 1
+            pump.source.wait(3600.0)  # there is more to do: it must return at once
+    assert turns >= 1
+    assert item.count == 2_501
+
+
+def test_a_directory_that_came_by_a_rename_is_sent_and_not_compared(inside, known, succeed):
+    pump = succeed(known)
+    pump.start_snapshot(compares=True)
+    pump.step_snapshot()
+    assert get_compared(pump.items) == [b"/"]
+    (inside / "a").rename(inside / "moved")
+    pump.source.barrier("renamed")
+    while pump.step_snapshot():
+        pass
+    pump.sync()
+    pump.assert_exact()
+    assert not [path for path in get_compared(pump.items) if path.startswith(b"/moved")]
+
+
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(6, 300))])
+def test_whatever_changes_between_and_during_snapshots_the_view_is_the_tree(
+    tree, start_pump, succeed, operations, seed: int
+) -> None:
+    rng = random.Random(seed)
+    changes = operations(tree, seed)
+    pump = start_pump()
+    for _ in range(6):
+        pump = succeed(pump)
+        pump.answers_at_once = False
+        for _ in range(rng.randrange(30)):
+            changes.step()
+        pump.start_snapshot(compares=True)
+        stops = rng.random() < 0.4
+        while pump.snapshot is not None and not (stops and rng.random() < 0.05):
+            pump.step(rng)
+            if rng.random() < 0.5:
+                changes.step()
+            pump.answer(rng.randrange(3))
+    pump.answers_at_once = True
+    pump.answer()
+    if pump.snapshot is None:
+        pump.start_snapshot(compares=True)
+    pump.finish_snapshot()
+    pump.sync()
+    pump.assert_exact(changes.log[-30:])
