@@ -119,7 +119,7 @@ class FakeFusion:
                 "commands": True,
                 "generation": "00ff",
                 "view_id": "pipe",
-            } | ({"compares": True} if fusion.compares else {})
+            } | ({"compares": True} if self.compares else {})
         return created
 
 
