@@ -2,6 +2,7 @@ import faulthandler
 import itertools
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -171,6 +172,27 @@ def test_a_worker_that_returns_unasked_is_started_again(start: Start) -> None:
     turn_until(supervisor, lambda: find_worker(supervisor, "a").state == "backoff")
     assert find_worker(supervisor, "a").deaths[-1].code == 0
     assert "without being asked" in (find_worker(supervisor, "a").last_error or "")
+
+
+def test_a_worker_ends_with_any_of_its_threads_that_crashes(start: Start) -> None:
+    def main(runtime: Runtime) -> None:
+        def leave_early() -> None:
+            raise SystemExit
+
+        def fall_over() -> None:
+            raise ValueError("no reason")
+
+        quiet = threading.Thread(target=leave_early)
+        quiet.start()
+        quiet.join()
+        runtime.ready()
+        if runtime.generation == 1:
+            threading.Thread(target=fall_over, name="reader").start()
+        runtime.stop_requested.wait()
+
+    supervisor = start([WorkerSpec("a", main, restart=NOW)])
+    turn_until(supervisor, lambda: find_worker(supervisor, "a").generation == 2 and are_running(supervisor))
+    assert find_worker(supervisor, "a").deaths[0].reason == "thread reader: ValueError: no reason"
 
 
 def test_a_worker_can_be_stopped_and_started_in_every_state(start: Start) -> None:

@@ -9,11 +9,13 @@ Nothing here ever returns into the supervisor's stack.
 import ctypes
 import faulthandler
 import fcntl
+import functools
 import logging
 import os
 import select
 import signal
 import socket
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,6 +91,7 @@ def run_child(inheritance: Inheritance) -> NoReturn:
 
 
 def _run_main(inheritance: Inheritance, runtime: Runtime) -> int:
+    threading.excepthook = functools.partial(_end_with_thread, runtime)
     runtime.start()
     try:
         limit_this_process(inheritance.resources)
@@ -103,6 +106,15 @@ def _run_main(inheritance: Inheritance, runtime: Runtime) -> int:
         runtime.send_failed(f"{type(err).__name__}: {err}", permanent=False)
         return ExitCode.CRASHED
     return ExitCode.OK
+
+
+def _end_with_thread(runtime: Runtime, args: threading.ExceptHookArgs) -> None:
+    """End the worker when one of its threads dies of an exception: nobody would see what it does not do any more."""
+    if args.exc_type is SystemExit:  # the thread ended itself
+        return
+    name = args.thread.name if args.thread is not None else "unknown"
+    _log.error("thread crashed name=%s thread=%s", runtime.name, name, exc_info=args.exc_value)
+    runtime.fail(f"thread {name}: {args.exc_type.__name__}: {args.exc_value}", permanent=False)
 
 
 def _reset_signals() -> None:
