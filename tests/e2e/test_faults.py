@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent import AgentUnderTest
+from configfile import write_config
 from oracle import differences, walk
 from waiting import until
 
@@ -19,16 +20,24 @@ _WITHIN_S = 60.0
 
 
 class MountedAgent(AgentUnderTest):
-    """An agent in a mount namespace of its own, where its home is a small file system."""
+    """
+    An agent in a mount namespace of its own.
 
-    def __init__(self, home: Path, *, watch: Path, program: Path) -> None:
+    Args:
+        directory: For its home and its program.
+        mount: What is mounted in its namespace before it starts, `-t tmpfs none /proc`.
+        watch: As in `AgentUnderTest`.
+        config: As in `AgentUnderTest`.
+    """
+
+    def __init__(self, directory: Path, mount: str, *, watch: Path | None = None, config: Path | None = None) -> None:
+        home, program = directory / "home", directory / "mounted"
         home.mkdir()
         program.write_text(
-            "#!/bin/sh\n"
-            f'exec unshare --mount sh -c \'mount -t tmpfs -o size=8m none {home} && exec {PROGRAM} "$@"\' sh "$@"\n'
+            f'#!/bin/sh\nexec unshare --mount sh -c \'mount {mount} && exec {PROGRAM} "$@"\' sh "$@"\n'
         )
         program.chmod(0o755)
-        super().__init__(home, watch=watch, program=program)
+        super().__init__(home, watch=watch, config=config, program=program)
 
     @property
     def seen_home(self) -> Path:
@@ -39,10 +48,15 @@ class MountedAgent(AgentUnderTest):
     def reader_key(self) -> str:
         return (self.seen_home / "state" / "fusion-reader.key").read_text().strip()
 
-    def run_inside(self, *words: str | Path) -> None:
-        """Run a command in the agent's mount namespace."""
+    def run_inside(self, *words: str | Path, code: int = 0) -> str:
+        """Run a command in the agent's mount namespace, which must end with a code; returns all that it said."""
         assert self.process is not None
-        subprocess.run(["nsenter", f"--target={self.process.pid}", "--mount", *words], check=True)
+        done = subprocess.run(
+            ["nsenter", f"--target={self.process.pid}", "--mount", *words],
+            env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )
+        assert done.returncode == code, done.stdout
+        return done.stdout
 
     def problems(self) -> str:
         return "\n".join(self.status()["agent"]["problems"])
@@ -72,7 +86,8 @@ def watched(tmp_path: Path) -> Watched:
 
 @pytest.fixture
 def mounted(tmp_path: Path, watched: Watched, no_process_is_left: None) -> Iterator[MountedAgent]:
-    with MountedAgent(tmp_path / "home", watch=watched.tree, program=tmp_path / "mounted") as agent:
+    mount = f"-t tmpfs -o size=8m none {tmp_path}/home"
+    with MountedAgent(tmp_path, mount, watch=watched.tree) as agent:
         agent.wait_ready()
         yield agent
 
@@ -148,3 +163,20 @@ def test_a_lack_of_descriptors_is_named_and_costs_no_change(
         await_error(agent, "watch.pusher", "cannot be forked", "Too many open files")
     agent.wait_ready()
     watched.assert_exact(agent)
+
+
+def test_without_proc_it_says_so_and_polls(tmp_path: Path, watched: Watched, no_process_is_left: None) -> None:
+    watched.change()
+    config = write_config(
+        tmp_path / "agent-config.yaml",
+        sources={"tree": ("fs", {"uri": str(watched.tree)})},
+        senders={"fusion": ("fusion", {"endpoint": "embedded"})},
+        pipes={"watch": ("tree", "fusion")},
+    )
+    config.write_text(config.read_text().replace('"id": "watch"', '"id": "watch", "audit_interval_s": 0.2'))
+    with MountedAgent(tmp_path, "-t tmpfs none /proc", config=config) as agent:
+        until(lambda: "/proc is not mounted; mount it" in agent.readyz()[1], within_s=_WITHIN_S, what="the reason")
+        watched.change()
+        until(lambda: differences(walk(bytes(watched.tree)), agent.export(sync=None)) == [], within_s=_WITHIN_S,
+              what="the view of the tree")
+        assert "without /proc nobody can tell by whom; mount it" in agent.run_inside(PROGRAM, "stop", code=1)

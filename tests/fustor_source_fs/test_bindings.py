@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from fustor_core.errors import Unavailable
 from fustor_source_fs import bindings
 from fustor_source_fs.bindings import Inotify
 from fustor_source_fs.records import parse_records
@@ -86,8 +85,11 @@ def test_a_log_file_that_never_closes_is_told_of(tmp_path, inotify, watch):
         assert [each.mask for each in parse_records(inotify.read(4096))] == [bindings.IN_MODIFY]
 
 
-def test_without_proc_it_says_what_is_missing(monkeypatch):
-    real = os.path.exists
-    monkeypatch.setattr(os.path, "exists", lambda path: path != "/proc/self/fd" and real(path))
-    with pytest.raises(Unavailable, match="/proc is not mounted"):
-        Inotify()
+def test_a_watch_that_is_refused_says_why(tmp_path, inotify):
+    (tmp_path / "file").touch()
+    with open(tmp_path / "file") as file, pytest.raises(OSError, match="Not a directory"):
+        inotify.add_watch(file.fileno())
+
+
+def test_a_lack_of_watches_names_the_limit():
+    assert bindings._explain(errno.ENOSPC) == "No space left on device; raise fs.inotify.max_user_watches"

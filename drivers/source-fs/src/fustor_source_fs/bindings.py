@@ -43,18 +43,18 @@ MASK: Final[int] = (
 )
 """What is watched on every directory. IN_MODIFY is part of it because log files never close."""
 
+_DESCRIPTORS: Final = "/proc/self/fd"
+
 
 class Inotify:
     """
     One inotify instance; owns its descriptor.
 
     Raises:
-        Unavailable: No instance is to be had, or /proc is not there to add watches through.
+        Unavailable: No instance is to be had.
     """
 
     def __init__(self) -> None:
-        if not os.path.exists("/proc/self/fd"):
-            raise Unavailable("/proc is not mounted; mount it, inotify watches are added through /proc/self/fd")
         self._calls = pyinotify.INotifyWrapper.create()
         if self._calls is None:
             raise Unavailable("the C library offers no inotify")
@@ -74,12 +74,13 @@ class Inotify:
             The watch descriptor; the known one if the inode is watched already.
 
         Raises:
-            OSError: ENOSPC when the user's watches are used up; others as in inotify_add_watch(2).
+            OSError: ENOSPC when the user's watches are used up, ENOENT without /proc; others as in
+                inotify_add_watch(2). The message holds the remedy.
         """
-        watch: int = self._calls.inotify_add_watch(self.fd, f"/proc/self/fd/{directory_fd}", MASK)
+        watch: int = self._calls.inotify_add_watch(self.fd, f"{_DESCRIPTORS}/{directory_fd}", MASK)
         if watch < 0:
             code = self._calls.get_errno()
-            raise OSError(code, os.strerror(code), "inotify_add_watch")
+            raise OSError(code, _explain(code), "inotify_add_watch")
         return watch
 
     def remove_watch(self, watch: int) -> None:
@@ -105,3 +106,11 @@ class Inotify:
     def close(self) -> None:
         """Close the descriptor; all watches go with it."""
         os.close(self.fd)
+
+
+def _explain(code: int) -> str:
+    if code == errno.ENOSPC:
+        return f"{os.strerror(code)}; raise fs.inotify.max_user_watches"
+    if not os.path.exists(_DESCRIPTORS):
+        return "/proc is not mounted; mount it, watches are added through it"
+    return os.strerror(code)

@@ -16,7 +16,7 @@ from fustor_source_fs.events import Events
 from fustor_source_fs.inflight import Inflight
 from fustor_source_fs.listing import Lister
 from fustor_source_fs.looker import Looker
-from fustor_source_fs.mounts import find_changed, parse_mounts
+from fustor_source_fs.mounts import MOUNTINFO, find_changed, parse_mounts
 from fustor_source_fs.pace import Pace
 from fustor_source_fs.pending import Group, Work
 from fustor_source_fs.places import Places
@@ -429,7 +429,7 @@ class FsSource(SourceDriver):
             return f'uri "{self.config.uri}": {root.reason}'
         if self._places.unwatched:
             count = len(self._places.unwatched)
-            return f"{count} directories are not watched: {self._places.watch_error}; raise fs.inotify.max_user_watches"
+            return f"{count} directories are not watched: {self._places.watch_error}"
         return None
 
     def _why_not_current(self) -> str | None:
@@ -444,8 +444,11 @@ class FsSource(SourceDriver):
         return self._why_not_covered()
 
     def _read_mounts(self) -> dict[bytes, bytes]:
-        with open("/proc/self/mountinfo", "rb") as file:
-            return parse_mounts(file.read(), os.path.realpath(self._root))
+        try:
+            with open(MOUNTINFO, "rb") as file:
+                return parse_mounts(file.read(), os.path.realpath(self._root))
+        except FileNotFoundError:  # no /proc: the source is not current, and audits list what they can
+            return {}
 
     def _compare_mounts(self) -> None:
         before, self._mounts = self._mounts, self._read_mounts()

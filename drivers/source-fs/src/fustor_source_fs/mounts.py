@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+MOUNTINFO: Final = "/proc/self/mountinfo"
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 

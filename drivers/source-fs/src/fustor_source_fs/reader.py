@@ -8,9 +8,9 @@ records by default) and what does not fit is lost to everyone.
 import os
 import select
 import threading
-import time
 from typing import Final
 
+from fustor_source_fs.mounts import MOUNTINFO
 from fustor_source_fs.shards import Shards
 
 _READ_BYTES: Final = 1 << 20
@@ -42,7 +42,9 @@ class Reader:
         self._overflowed: set[int] = set()
         self._mounts_changed = False
         self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC)
-        self._mounts_fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        # Without /proc nobody tells of mounts; the null device never does.
+        mounts = MOUNTINFO if os.path.exists(MOUNTINFO) else os.devnull
+        self._mounts_fd = os.open(mounts, os.O_RDONLY | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="inotify-reader", daemon=True)
 
     def start(self) -> None:
@@ -111,6 +113,6 @@ class Reader:
             full = [shard for shard, fd in enumerate(fds) if fd in ready]
             if full:
                 if count < _SMALL_READ_BYTES:
-                    time.sleep(_NAP_S)
+                    select.select((self._stop_fd,), (), (), _NAP_S)
                 count = sum(self._read(shard, _READ_BYTES) for shard in full)
                 self._wake.set()

@@ -232,6 +232,8 @@ def _find_pidfd(path: Path, settle_s: float) -> tuple[int | None, int]:
         if pidfd is not None:
             return pidfd, pid
         # Between taking the lock and writing the number, the number is that of the last one.
+        if time.monotonic() > deadline and not os.path.exists("/proc/self/fd"):
+            raise ProgramError(f'"{path}" is locked, and without /proc nobody can tell by whom; mount it')
         if time.monotonic() > deadline:
             raise ProgramError(f'"{path}" is locked, but not by pid {pid}; see who holds it with `fuser {path}`')
         time.sleep(_SETTLE_STEP_S)
