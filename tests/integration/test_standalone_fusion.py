@@ -181,8 +181,8 @@ def test_a_killed_worker_is_replaced_on_the_same_address_and_its_sessions_live_o
         assert (beat.status_code, beat.json()["role"]) == (200, "leader")
         assert fusion.request(secret, f"pipe/ingest/{sessions[view]}/events", row("two")).json()["count"] == 1
         assert count_files(fusion, secret, view) == 2
-    worker = until(lambda: (found := fusion.worker()) and found["restarts"] == 1 and found, within_s=DEADLINE_S,
-                   what="the status to tell of the restart")
+    worker = until(lambda: (found := fusion.worker())["restarts"] == 1 and found["state"] == "running" and found,
+                   within_s=DEADLINE_S, what="the status to tell of the restart")
     assert (worker["state"], worker["last_exit"]["signal"]) == ("running", "SIGKILL")
     assert worker["pid"] != before
 

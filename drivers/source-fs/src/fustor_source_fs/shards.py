@@ -24,7 +24,7 @@ class Shards:
     A watch is named by a number that holds its shard and the instance's watch descriptor.
 
     Raises:
-        Unavailable: Not even one instance is to be had, or /proc is not there to add watches through.
+        Unavailable: Not even one instance is to be had.
     """
 
     def __init__(self) -> None:
