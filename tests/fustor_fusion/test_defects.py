@@ -210,6 +210,23 @@ def test_a_file_that_is_born_before_its_audit_begins_for_fusion_stays(fusion, st
     assert paths(fusion) == ["/d", "/d/new", "/d/old"]
 
 
+@pytest.mark.parametrize(("mtime_s", "left"), [(NEW_S, ["/d", "/d/old"]), (NEW_S + 1, ["/d", "/d/new", "/d/old"])])
+def test_what_an_audit_spared_is_gone_when_the_next_one_finds_its_directory_as_it_was(fusion, stock, mtime_s, left):
+    stock.snapshot(row("/d", directory=True), row("/d/old"))
+    stock.must("message", up("realtime", row("/d/new", NEW_S)))  # it is gone when the audit comes, and no event said so
+    stock.must("audit", up("audit", row("/d", NEW_S, directory=True)), up("audit", row("/d/old")), is_end=True)
+    stock.must("audit", up("audit", row("/d", mtime_s, directory=True, audit_skipped=True)), is_end=True)
+    assert paths(fusion) == left
+
+
+def test_what_came_after_an_audit_stays_though_the_next_one_skips_its_directory(fusion, stock):
+    stock.snapshot(row("/d", directory=True), row("/d/old"))
+    stock.must("audit", up("audit", row("/d", NEW_S, directory=True)), up("audit", row("/d/old")), is_end=True)
+    stock.must("message", up("realtime", row("/d/new", NEW_S)))
+    stock.must("audit", up("audit", row("/d", NEW_S, directory=True, audit_skipped=True)), is_end=True)
+    assert paths(fusion) == ["/d", "/d/new", "/d/old"]
+
+
 def test_an_old_file_that_is_renamed_away_and_back_is_there(fusion, stock):
     stock.snapshot(row("/A"))
     stock.must("message", gone("/A"), up("realtime", row("/B", OLD_S)))

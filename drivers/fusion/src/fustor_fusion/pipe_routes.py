@@ -123,7 +123,7 @@ class PipeRoutes:
         made = self._make_session(body, call.key)
         made.before = await run_in_threadpool(view.read_newest, made.agent_id, made.pipe_id)
         session = view.sessions.open(made, now_s=view.clock())
-        view.audit = None
+        view.audit = view.audit_before = None
         try:
             await view.save_sessions()
         except StoreUnavailable:
@@ -318,7 +318,8 @@ class PipeRoutes:
             view.audit = None
             audited = not audit.broken
             if audited:
-                makers.append(end_audit(audit))
+                makers.append(end_audit(audit, view.audit_before))
+                view.audit_before = audit
 
         def make_items(stamp: Callable[[], int]) -> list[FsItem]:
             items = [item for make in makers for item in make(stamp)]

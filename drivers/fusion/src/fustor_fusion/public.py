@@ -32,13 +32,17 @@ class OpenAudit(msgspec.Struct):
     An audit of a public agent under way.
 
     Args:
-        started: Index of its start.
-        listed: The directories that it promised to list wholly.
+        started: Index of its start, as far as deletions go.
+        first: Index below that of all its rows.
+        listed: The directories that it promised to list wholly, and their mtimes.
+        skipped: Those that it passed over, since their mtimes are what they were, and these.
         broken: One of its calls or rows was refused, so it deletes nothing.
     """
 
     started: int
-    listed: set[bytes]
+    first: int
+    listed: dict[bytes, int]
+    skipped: dict[bytes, int]
     broken: bool = False
 
 
@@ -103,8 +107,8 @@ def convert_events(
                     audit.broken = True  # what it names is there, but was not seen
                 continue
             rows.append(row)
-            if audit is not None and event.message_source == "audit" and row.is_directory and not row.audit_skipped:
-                audit.listed.add(row.path)
+            if audit is not None and event.message_source == "audit" and row.is_directory:
+                (audit.skipped if row.audit_skipped else audit.listed)[row.path] = row.mtime_ns
         if rows:
             made.append((MessageSource(event.message_source), event.event_type == "delete", rows))
 
@@ -114,19 +118,30 @@ def convert_events(
     return make_items
 
 
-def end_audit(audit: OpenAudit) -> Callable[[Callable[[], int]], list[FsItem]]:
-    """Make the listings that an audit amounts to."""
+def end_audit(audit: OpenAudit, before: OpenAudit | None) -> Callable[[Callable[[], int]], list[FsItem]]:
+    """
+    Make the listings that an audit amounts to.
+
+    A directory that it skipped with the mtime that it had when the one before listed it has the same names
+    still: what that one spared, and what nothing was said of since, is gone.
+
+    Args:
+        audit: That is over.
+        before: The last one of the same session; None when there was none.
+    """
+    ends = dict.fromkeys(audit.listed, audit.started)
+    if before is not None:
+        ends |= {path: before.first for path, mtime_ns in audit.skipped.items() if before.listed.get(path) == mtime_ns}
 
     def make_items(_: Callable[[], int]) -> list[FsItem]:
-        return [Listed(index=audit.started, message_source=MessageSource.AUDIT, path=path)
-                for path in sorted(audit.listed)]
+        return [Listed(index=ends[path], message_source=MessageSource.AUDIT, path=path) for path in sorted(ends)]
 
     return make_items
 
 
 def start_audit(now_ns: int) -> OpenAudit:
     """Open an audit that spares what came shortly before."""
-    return OpenAudit(now_ns - _AUDIT_GRACE_NS, set())
+    return OpenAudit(now_ns - _AUDIT_GRACE_NS, now_ns, {}, {})
 
 
 def _make_event(source: MessageSource, deleted: bool, rows: list[FsRow], index: int) -> FsItem:

@@ -55,6 +55,7 @@ class View:
         self.barriers = Barriers()
         self.jobs = Jobs()
         self.audit: OpenAudit | None = None
+        self.audit_before: OpenAudit | None = None
         self.last_audit_at: float | None = None
         self.audit_count = 0
         self.lag_s: float | None = None
@@ -96,7 +97,7 @@ class View:
         if not changed and not ended:
             return
         if ended:
-            self.audit = None  # its sender may be the one that is gone
+            self.audit = self.audit_before = None  # its sender may be the one that is gone
         for session_id in ended:
             self.barriers.fail_session(session_id)
             self.jobs.drop_session(session_id, now_at=time.time())
