@@ -19,6 +19,9 @@ MODULES: Final = {
     "status": "status",
     "pipe": "pipe",
     "rescan": "rescan",
+    "tree": "tree",
+    "find": "find",
+    "du": "du",
     "validate": "validate",
     "init": "init",
     "service": "service",
@@ -83,6 +86,19 @@ def build_parser() -> argparse.ArgumentParser:
     rescan.add_argument("pipe", metavar="PIPE", help="its id")
     rescan.add_argument("path", metavar="PATH", nargs="?", default="/", help="below the source's root (default: /)")
 
+    tree = commands.add_parser("tree", help="what the embedded Fusion has below a path")
+    tree.add_argument("path", metavar="PATH", nargs="?", default="/", help="a directory of the view (default: /)")
+    tree.add_argument("--depth", metavar="N", type=int, help="no more than N levels (default: all)")
+    _add_reading(tree)
+
+    find = commands.add_parser("find", help="the files that match a pattern, as the embedded Fusion has them")
+    find.add_argument("glob", metavar="GLOB", help="fits a name, or with `**` between slashes a whole path")
+    _add_reading(find)
+
+    usage = commands.add_parser("du", help="how much the embedded Fusion has below a path")
+    usage.add_argument("path", metavar="PATH", nargs="?", default="/", help="in the view (default: /)")
+    _add_reading(usage)
+
     validate = commands.add_parser("validate", help="check the configuration")
     validate.add_argument("--probe", action="store_true", help="also read the sources and ask the receivers")
     _add_config(validate)
@@ -107,6 +123,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_system(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", action="store_true", help="of the system; default: of the user's own systemd")
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--view", metavar="VIEW", help="the pipe whose view to ask (default: the only one)")
+    parser.add_argument("--sync", metavar="S", type=float, help="wait up to S seconds until the view holds all changes")
+    parser.add_argument("--json", action="store_true", help="print the answer as Fusion gives it")
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

@@ -60,6 +60,11 @@ class FusionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=1, le=_HIGHEST_PORT)] = 8102
 
+    @property
+    def url(self) -> str:
+        """The embedded Fusion's address."""
+        return format_url(self.host, self.port)
+
 
 class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
@@ -211,9 +216,9 @@ class Config(msgspec.Struct, frozen=True):
         return next(sender for sender in self.senders if sender.id == pipe.sender_id)
 
     @property
-    def uses_embedded(self) -> bool:
-        """Tell whether an enabled pipe sends to the embedded Fusion, so that it must run."""
-        return any(pipe.enabled and self.get_sender(pipe).is_embedded for pipe in self.pipes)
+    def embedded_views(self) -> tuple[str, ...]:
+        """The views of the embedded Fusion, one for each enabled pipe that sends to it; without one it does not run."""
+        return tuple(pipe.id for pipe in self.pipes if pipe.enabled and self.get_sender(pipe).is_embedded)
 
 
 class Draft(msgspec.Struct, frozen=True):

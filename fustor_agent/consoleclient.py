@@ -9,7 +9,7 @@ import msgspec
 
 from fustor_agent.paths import AGENT, Paths
 from fustor_agent.secretfile import read_secret
-from fustor_agent.statusmodel import AgentStatus, decode
+from fustor_agent.statusmodel import AgentInfo, AgentStatus, decode
 from fustor_core.program.errors import ProgramError
 from fustor_core.program.pidfile import open_holder
 
@@ -83,16 +83,26 @@ def find_console(paths: Paths) -> ConsoleClient:
     Raises:
         NotRunning, ProgramError: There is none, and why.
     """
+    console = read_agent(paths).console
+    if console is None:
+        raise ProgramError("the console is off; set console.port to something else than 0 and restart the agent")
+    return ConsoleClient(console, read_secret(paths.token))
+
+
+def read_agent(paths: Paths) -> AgentInfo:
+    """
+    Read what the running agent has published of itself.
+
+    Raises:
+        NotRunning, ProgramError: It has not, and why.
+    """
     with open_holder(paths.pid) as holder:
         if holder is None:
             raise AGENT.not_running()
     try:
-        console = decode(paths.status.read_bytes()).agent.console
+        return decode(paths.status.read_bytes()).agent
     except (OSError, msgspec.DecodeError) as err:
         raise ProgramError("the agent has not published its status yet; try again in a moment") from err
-    if console is None:
-        raise ProgramError("the console is off; set console.port to something else than 0 and restart the agent")
-    return ConsoleClient(console, read_secret(paths.token))
 
 
 def _find_reason(body: bytes) -> str:

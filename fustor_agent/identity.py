@@ -130,5 +130,5 @@ def make_identity(paths: Paths, reserve: IndexReserve) -> Identity:
         seed_ns=reserve.seed_ns,
         token=ensure_secret(paths.token),
         agent_key=ensure_secret(paths.state_dir / "fusion-agent.key"),
-        reader_key=ensure_secret(paths.state_dir / "fusion-reader.key"),
+        reader_key=ensure_secret(paths.reader_key),
     )

@@ -39,6 +39,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "token"
 
     @property
+    def reader_key(self) -> Path:
+        """The embedded Fusion's key that may only read."""
+        return self.state_dir / "fusion-reader.key"
+
+    @property
     def log_dir(self) -> Path:
         """The directory of the logs."""
         return self.home / "logs"

@@ -15,7 +15,6 @@ from fustor_agent.workers import console, fusion, pusher, source
 from fustor_core.clock import IndexClock
 from fustor_core.drivers import PusherContext, SourceContext
 from fustor_core.program import logs
-from fustor_core.program.listener import format_url
 from fustor_supervisor.specs import LinkSpec, ResourceLimits, RestartPolicy, StuckLimits, WorkerSpec
 
 CONSOLE: Final = "console"
@@ -72,7 +71,7 @@ def make_plan(config: Config, paths: Paths, identity: Identity) -> Plan:
     pipes = [pipe for pipe in config.pipes if pipe.enabled]
     workers: list[WorkerSpec] = []
     links: list[LinkSpec] = []
-    if config.uses_embedded:
+    if config.embedded_views:
         workers.append(_plan_fusion(config, paths, identity))
     for pipe in pipes:
         workers += [_plan_source(config, pipe, paths, identity), _plan_pusher(config, pipe, paths, identity)]
@@ -110,11 +109,10 @@ def _plan_source(config: Config, pipe: PipeConfig, paths: Paths, identity: Ident
 
 def _plan_pusher(config: Config, pipe: PipeConfig, paths: Paths, identity: Identity) -> WorkerSpec:
     entry = config.get_sender(pipe)
-    url = format_url(config.fusion.host, config.fusion.port)
     settings = pusher.PusherSettings(
         pipe_id=pipe.id,
         type=entry.type,
-        config=resolve_embedded(entry, url=url, key=identity.agent_key),
+        config=resolve_embedded(entry, url=config.fusion.url, key=identity.agent_key),
         session_file=paths.state_dir / f"session-{pipe.id}.json",
         refused_file=paths.refused,
     )
@@ -139,7 +137,7 @@ def _plan_fusion(config: Config, paths: Paths, identity: Identity) -> WorkerSpec
         host=config.fusion.host,
         port=config.fusion.port,
         state_dir=paths.state_dir,
-        views=tuple(pipe.id for pipe in config.pipes if pipe.enabled and config.get_sender(pipe).is_embedded),
+        views=config.embedded_views,
         agent_key=identity.agent_key,
         reader_key=identity.reader_key,
     )

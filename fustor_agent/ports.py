@@ -30,7 +30,7 @@ def check_ports(config: Config, *, held: Config | None = None) -> None:
 def _list_listening(config: Config) -> list[tuple[str, tuple[str, int]]]:
     """Return the sections that listen, and where."""
     listening = [("console", (config.console.host, config.console.port))] if config.console.port else []
-    if config.uses_embedded:
+    if config.embedded_views:
         listening.append(("fusion", (config.fusion.host, config.fusion.port)))
     return listening
 

@@ -63,6 +63,8 @@ def compose(
             uptime_s=supervisor.uptime_s,
             config=make_encodable(config.file) if config.file else None,
             console=config.console.url,
+            fusion=config.fusion.url if config.embedded_views else None,
+            views=list(config.embedded_views),
             problems=[make_encodable(problem) for problem in (*supervisor.problems, *problems)],
             published_s=supervisor.made_s,
         ),

@@ -164,6 +164,8 @@ class AgentInfo(msgspec.Struct, frozen=True):
         uptime_s: Since then.
         config: The configuration file; None with `--watch`.
         console: The console's address; None when it is off.
+        fusion: The embedded Fusion's address; None when it does not run.
+        views: Its views.
         problems: What the agent itself cannot do, one line each; its pipes may be well all the same.
         published_s: When this was published, in seconds of `time.monotonic`; None if it was not.
     """
@@ -175,6 +177,8 @@ class AgentInfo(msgspec.Struct, frozen=True):
     uptime_s: float
     config: str | None = None
     console: str | None = None
+    fusion: str | None = None
+    views: list[str] = []
     problems: list[str] = []
     published_s: float | None = None
 

@@ -42,7 +42,7 @@ def test_the_documented_example_is_read(tmp_path: Path) -> None:
     (pipe,) = config.pipes
     assert config.get_source(pipe).config["uri"] == "/data/research"
     assert config.get_sender(pipe).id == "to-fusion"
-    assert not config.uses_embedded
+    assert not config.embedded_views
     assert config.console.url == "http://127.0.0.1:8100"
 
 
@@ -146,7 +146,7 @@ def test_watch_is_one_tree_with_everything_called_watch() -> None:
     assert config.get_source(pipe).type == "fs"
     assert config.get_source(pipe).config == {"uri": "/data"}
     assert config.get_sender(pipe).is_embedded
-    assert config.uses_embedded
+    assert config.embedded_views
 
 
 def test_watch_takes_a_relative_directory_from_where_it_was_called(
@@ -173,8 +173,8 @@ def test_reading_again_sees_what_changed_in_the_file(tmp_path: Path) -> None:
 
 def test_a_pipe_that_is_switched_off_does_not_need_the_embedded_fusion(tmp_path: Path) -> None:
     text = GOOD.replace("http://localhost:8102", "embedded")
-    assert load(write(tmp_path, text), {}).uses_embedded
-    assert not load(write(tmp_path, text.replace("enabled: true", "enabled: false")), {}).uses_embedded
+    assert load(write(tmp_path, text), {}).embedded_views
+    assert not load(write(tmp_path, text.replace("enabled: true", "enabled: false")), {}).embedded_views
 
 
 def test_a_config_made_by_hand_needs_no_file() -> None:
