@@ -335,6 +335,12 @@ def test_an_old_file_does_not_shift_the_clock_by_which_deletions_are_kept(fusion
     assert "/gone" not in paths(fusion)
 
 
+def test_a_question_for_a_path_without_its_first_slash_is_refused(fusion, stock):
+    stock.snapshot(row("/f"))
+    assert (stock.role, [fusion.get("p/tree", path=path).status_code for path in ("f", "/f", "")]) == (
+        "leader", [422, 200, 422])
+
+
 def test_old_files_do_not_make_a_view_look_years_behind(fusion, stock):
     stock.snapshot(row("/d", directory=True), row("/d/f"))
     stock.must("message", up("realtime", row("/d/g")))

@@ -24,6 +24,7 @@ from fustor_fusion.positions import Owner
 from fustor_fusion.protocol import SentinelUpdate
 from fustor_fusion.rules import SUSPECT
 from fustor_fusion.store import Writer
+from fustor_fusion.times import to_ns
 
 _Positive = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
@@ -36,6 +37,9 @@ class PushBody(msgspec.Struct, frozen=True, array_like=True):
     seq: _Positive
     items: msgspec.Raw
 
+
+_FLOAT_NS = 1_000
+"""As near as floats of seconds are to each other that were made of one time in different ways."""
 
 Present = Sequence[tuple[str, str, int]]
 
@@ -133,14 +137,14 @@ def apply_feedback(writer: Writer, careful: bool, *, updates: list[SentinelUpdat
     for update in updates:
         try:
             way = split_path(normalise_text(update.path))
-            mtime_ns = round(update.mtime * 1e9)
+            mtime_ns = to_ns(update.mtime)
         except (BadPath, ValueError, OverflowError):
             continue
         stored = writer.arbiter.find_file(way)
         if stored is None or not stored.flags & SUSPECT:
             continue
-        if stored.mtime_ns / 1e9 == update.mtime:
-            mtime_ns = stored.mtime_ns  # a float does not hold all of it
+        if abs(stored.mtime_ns - mtime_ns) < _FLOAT_NS:
+            mtime_ns = stored.mtime_ns
         row = FsRow(
             b"/" + b"/".join(way), stored.size if update.size is None else update.size, mtime_ns, stored.ctime_ns,
             stored.mode, stored.uid, stored.gid, stored.device, stored.inode, stored.nlink, stored.target)

@@ -1,7 +1,6 @@
 """Rows of public agents: from their JSON to items of our own; row by row, so that a bad one spoils no other."""
 
 import json
-import math
 import posixpath
 import stat
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from fustor_event_model import (
 )
 from fustor_fusion.paths import BadPath, normalise_text
 from fustor_fusion.protocol import PublicEvent, PublicIngest, PublicRow, RefusedAnswer
+from fustor_fusion.times import to_ns
 
 # Realtime arrives before the audit that has not seen it: what came this shortly before the
 # first audit row may be missing in the agent's listing though it exists.
@@ -166,18 +166,10 @@ def convert_row(raw: bytes) -> FsRow:
     directory = row.is_directory if row.is_directory is not None else bool(row.is_dir)
     mode = stat.S_IFDIR | 0o755 if directory else stat.S_IFREG | 0o644
     atomic = row.is_atomic_write is not False
-    mtime_ns = _to_ns(row.modified_time)
-    ctime_ns = mtime_ns if row.created_time is None else _to_ns(row.created_time)
+    mtime_ns = to_ns(row.modified_time or 0.0)
+    ctime_ns = mtime_ns if row.created_time is None else to_ns(row.created_time)
     return FsRow(path, _to_int64(row.size or 0), mtime_ns, ctime_ns, mode, 0, 0, 0, 0, 1, None, atomic, None,
                  bool(row.audit_skipped))
-
-
-def _to_ns(seconds: float | None) -> int:
-    if seconds is None:
-        return 0
-    if not math.isfinite(seconds):
-        raise ValueError("a time is not a number")
-    return _to_int64(round(seconds * 1e9))
 
 
 def _to_int64(number: float) -> int:

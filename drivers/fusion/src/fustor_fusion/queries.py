@@ -10,6 +10,7 @@ import msgspec
 from fustor_fusion.paths import to_text
 from fustor_fusion.rules import SUSPECT
 from fustor_fusion.schema import ROOT_ID, read_meta
+from fustor_fusion.times import to_seconds
 from fustor_fusion.totals import Sums, find_path, read_sums
 
 CHUNK_BYTES = 128 * 1024
@@ -151,7 +152,8 @@ def describe_node(path: bytes, node: NodeColumns, *, only_path: bool) -> TreeNod
     kind: ContentType = "directory" if stat.S_ISDIR(mode) else "symlink" if stat.S_ISLNK(mode) else "file"
     if only_path:
         return TreeNode(to_text(name)[0], kind, text, raw=raw)
-    return TreeNode(to_text(name)[0], kind, text, size, mtime_ns / 1e9, ctime_ns / 1e9, bool(flags & SUSPECT), raw)
+    return TreeNode(to_text(name)[0], kind, text, size, to_seconds(mtime_ns), to_seconds(ctime_ns),
+                    bool(flags & SUSPECT), raw)
 
 
 class Suspect(msgspec.Struct, frozen=True):
