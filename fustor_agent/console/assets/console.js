@@ -64,7 +64,7 @@ function judgeAll(status) {
   if (status.agent.state !== "running") return [status.agent.state, "busy"];
   const pipes = status.pipes.filter((pipe) => pipe.enabled).map((pipe) => judgePipe(pipe)[1]);
   const workers = status.workers.map(judgeWorker);
-  if (pipes.includes("bad") || workers.includes("bad")) return ["needs attention", "bad"];
+  if (status.agent.problems.length || pipes.includes("bad") || workers.includes("bad")) return ["needs attention", "bad"];
   if (pipes.includes("busy") || workers.includes("busy")) return ["catching up", "busy"];
   return pipes.includes("good") ? ["all current", "good"] : ["running", "idle"];
 }
@@ -260,6 +260,8 @@ function showStatus(status) {
   document.title = `${overall[0]} – Fustor Agent`;
   const uptime = formatDuration((Date.now() - Date.parse(agent.started_at)) / 1000);
   setText(byId("facts"), `Version ${agent.version}, pid ${agent.pid}, up ${uptime}${agent.config ? `, ${agent.config}` : ""}`);
+  setText(byId("problems"), agent.problems.join("; "));
+  byId("problems").hidden = agent.problems.length === 0;
   removeOthers(cards, new Set(status.pipes.map((pipe) => pipe.id)));
   status.pipes.forEach(showPipe);
   byId("no-pipes").hidden = status.pipes.length > 0;

@@ -3,7 +3,7 @@
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,9 +82,9 @@ class Console:
         self.asked.append((action, target))
         return Answer(True, "as you wish")
 
-    def put(self, *pipes: PipeInfo) -> None:
+    def put(self, *pipes: PipeInfo, problems: Sequence[str] = ()) -> None:
         worker = WorkerInfo("watch.source", "source", "watch", None, "running", 0, 5.0)
-        agent = AgentInfo("1.0.0", 42, "running", "2026-01-01T00:00:00Z", 5.0)
+        agent = AgentInfo("1.0.0", 42, "running", "2026-01-01T00:00:00Z", 5.0, problems=list(problems))
         self.board.put(encode(AgentStatus(agent, [worker], list(pipes))))
 
     def close(self) -> None:
@@ -128,6 +128,10 @@ def test_the_page_shows_the_agent_follows_it_acts_and_says_when_it_is_gone(
     console.put(PIPE)
     browser.get(console.url)
     for text in ("all current", "1,234,567", "1.5 MB", "watch.source", "1 place cannot be read"):
+        see(browser, text)
+
+    console.put(PIPE, problems=["the disk is full"])
+    for text in ("needs attention", "the disk is full"):
         see(browser, text)
 
     # States that change are shown within a second, by a word, and what comes from outside stays text.
