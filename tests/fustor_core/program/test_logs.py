@@ -1,5 +1,7 @@
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,3 +101,28 @@ def test_configuring_twice_does_not_write_twice(tmp_path: Path, capsys: pytest.C
     shown = capsys.readouterr().err.splitlines()
     assert len(shown) == 1
     assert shown[0].endswith("to both")
+
+
+def test_a_disk_that_is_full_is_told_once_and_tears_no_later_line(tmp_path: Path) -> None:
+    script = """
+import logging, resource, sys
+from pathlib import Path
+from fustor_core.program import logs
+
+path = Path(sys.argv[1])
+logs.configure(path, process="p")
+logging.info("first")
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, hard))
+for number in range(5):
+    logging.info("lost %d", number)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+logging.info("last")
+"""
+    path = tmp_path / "p.log"
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+    assert done.stderr == f'"{path}" cannot be written: File too large\n'
+    first, torn, last = path.read_text().splitlines()
+    assert first.endswith(" root: first")
+    assert len(torn) == 20
+    assert last.endswith(" root: last")

@@ -39,16 +39,33 @@ class AppendHandler(logging.Handler):
         self._kept = kept
         self._descriptor = self._open()
         self._owner = os.getpid()
+        self._is_torn = False
+        self._is_failing = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; a full disk or a removed folder loses it, but never stops the program."""
+        """
+        Write one record; a full disk or a removed folder loses it, but never stops the program.
+
+        Standard error hears of it once, until the log can be written again.
+        """
         try:
             data = self.format(record).encode(errors="backslashreplace") + b"\n"
             for chunk in split_record(data):
                 self._renew()
-                os.write(self._descriptor, chunk)
-        except OSError:
-            self.handleError(record)
+                self._write(chunk)
+        except OSError as err:
+            if not self._is_failing:
+                with contextlib.suppress(OSError, ValueError):
+                    print(f'"{self._path}" cannot be written: {err.strerror}', file=sys.stderr)
+            self._is_failing = True
+        else:
+            self._is_failing = False
+
+    def _write(self, chunk: bytes) -> None:
+        """Write lines, on a line of their own: the disk may have had no room for the end of the last one."""
+        if self._is_torn:
+            chunk = b"\n" + chunk
+        self._is_torn = os.write(self._descriptor, chunk) < len(chunk)
 
     def reopen(self) -> None:
         """Open the file again, as after someone else rotated it."""
