@@ -114,6 +114,7 @@ class Crew:
             raise ForkRefused("threads are running; a process that forks must not have any")
         self._in_child = in_child
         self._processes: dict[str, ForkedProcess] = {}
+        self._descriptors: set[int] = set()
         self._is_init = os.getpid() == _INIT_PID
         with contextlib.ExitStack() as undo:
             self._selector = undo.enter_context(selectors.DefaultSelector())
@@ -172,6 +173,7 @@ class Crew:
         """
         process = ForkedProcess(spec, generation, self._close_in_child)
         self._processes[spec.name] = process
+        self._descriptors |= process.list_descriptors()
         for descriptor, source in (
             (process.control, _Source.CONTROL),
             (process.output, _Source.OUTPUT),
@@ -270,6 +272,7 @@ class Crew:
             if descriptor in self._selector.get_map():
                 self._selector.unregister(descriptor)
         del self._processes[name]
+        self._descriptors -= process.list_descriptors()
         output = process.output.drain()
         yield Died(name, process.pid, process.generation, process.reap(), output)
 
@@ -286,12 +289,25 @@ class Crew:
 
     def _close_in_child(self) -> None:
         """Close, in a new process, what belongs to the supervisor and to the others."""
-        for process in self._processes.values():
-            process.close_descriptors()
+        # by number: touching the objects of a thousand siblings would copy the memory that they are in
+        for first, last in find_runs(self._descriptors):
+            os.closerange(first, last + 1)
         self._selector.close()
         self._wakeup.close()
         if self._in_child is not None:
             self._in_child()
+
+
+def find_runs(numbers: Collection[int]) -> Iterator[tuple[int, int]]:
+    """Return the first and the last of each run of successive numbers, in order."""
+    run: tuple[int, int] | None = None
+    for number in sorted(numbers):
+        if run is not None and number > run[1] + 1:
+            yield run
+            run = None
+        run = (run[0], number) if run is not None else (number, number)
+    if run is not None:
+        yield run
 
 
 def _restore_signal(number: signal.Signals, handler: object) -> None:

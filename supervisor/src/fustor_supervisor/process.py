@@ -36,6 +36,7 @@ from fustor_supervisor.specs import WorkerSpec
 
 MAX_QUEUED_FRAMES: Final = 256
 _READ_BYTES: Final = 64 * 1024
+_ALL_SIGNALS: Final = signal.valid_signals()  # once: each asking makes dozens of enum members
 _READS_PER_TURN: Final = 16  # one talkative worker must not starve the others
 
 
@@ -130,6 +131,10 @@ class ForkedProcess:
     def pidfd(self) -> int:
         """Readable once the process is dead."""
         return self._pidfd
+
+    def list_descriptors(self) -> set[int]:
+        """Return all that the supervisor holds open for this child."""
+        return {self._control.fileno(), self.output.fileno(), self._lifeline, self._pidfd}
 
     def close_descriptors(self) -> None:
         """Close all that the supervisor holds for this child; closing the lifeline would kill it."""
@@ -283,7 +288,7 @@ class _Process(multiprocess.get_context("fork").Process):  # type: ignore[misc] 
 def _fork(inheritance: Inheritance) -> _Process:
     """Fork with all signals blocked, so that none reaches the child while it has our handlers."""
     process = _Process(target=run_child, args=(inheritance,), name=inheritance.name)
-    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
     try:
         process.start()
     finally:
