@@ -81,6 +81,12 @@ class AuditEnds(msgspec.Struct, frozen=True, array_like=True, tag="audit_ends"):
     complete: bool
 
 
+class ScanOver(msgspec.Struct, frozen=True, array_like=True, tag="scan_over"):
+    """The receiver has accepted the last word of a scan that it asked for; a source that comes later need not do it."""
+
+    job_id: str
+
+
 class PusherHello(msgspec.Struct, frozen=True, array_like=True, tag="pusher_hello"):
     """First message of a pusher."""
 
@@ -140,7 +146,7 @@ class Do(msgspec.Struct, frozen=True, array_like=True, tag="do"):
 Entry: TypeAlias = BatchMessage | BarrierReached | AuditBegins | AuditEnds
 """What the pusher delivers, in the order in which the source sent it."""
 
-FromSource: TypeAlias = SourceHello | Entry
+FromSource: TypeAlias = SourceHello | Entry | ScanOver
 FromPusher: TypeAlias = PusherHello | SessionNews | Ack | LookAgain | Do
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -287,7 +287,8 @@ class SourceWorker:
             else:
                 self._acknowledge(position)
         if ack.lane is MessageSource.ON_DEMAND:
-            self._scans.acknowledge(ack.seq)
+            for job_id in self._scans.acknowledge(ack.seq):
+                self._link.send(link.ScanOver(job_id))
 
     def _acknowledge(self, position: bytes) -> None:
         self._driver.acknowledge(position)

@@ -66,12 +66,15 @@ class Scans:
         scan.seq = seq
         scan.note(complete=done.complete)
 
-    def acknowledge(self, seq: int) -> None:
-        """The receiver has accepted a batch of the scans' lane and all before it."""
+    def acknowledge(self, seq: int) -> list[str]:
+        """The receiver has accepted a batch of the scans' lane and all before it; returns the jobs that are over."""
+        over: list[str] = []
         while self._open and (ended := self._open[0].seq) is not None and ended <= seq:
             scan = self._open.popleft()
             scan.note(state="done" if scan.report.complete else "incomplete", finished_at=format_now())
             self._over.append(scan.report)
+            over.append(scan.report.job_id)
+        return over
 
     def describe(self) -> list[ScanReport]:
         """Return the scans that are over, as far as they are remembered, and those that are not; oldest first."""

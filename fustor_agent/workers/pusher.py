@@ -31,6 +31,7 @@ from fustor_core.drivers import (
     PusherDriver,
     RefusedRow,
     Role,
+    Scan,
     Session,
     Verify,
 )
@@ -49,6 +50,7 @@ _BEATS_PER_TIMEOUT: Final = 3
 _PUSH_BACKOFF: Final = Backoff(first_s=0.05, cap_s=5.0)
 _SESSION_BACKOFF: Final = Backoff(first_s=0.25, cap_s=10.0)
 _MANY_FAILURES: Final = 64
+_MAX_SCANS: Final = 1_000
 _SILENCE_S: Final = 10.0
 _log = logging.getLogger(__name__)
 
@@ -145,6 +147,8 @@ class PusherWorker:
         self._channel: Channel | None = None
         self._epoch = 0
         self._session: Session | None = None
+        self._scans: dict[str, Scan] = {}
+        """What the receiver asked for and no source has finished, by job, oldest first."""
         self._pushing_since: float | None = None
         self._is_over = False
         self._error: str | None = None
@@ -169,6 +173,8 @@ class PusherWorker:
             self._tell(link.PusherHello(epoch))
             if self._session is not None:
                 self._tell(_make_news(self._session))
+            for scan in self._scans.values():
+                self._tell(link.Do(scan))  # the source that was asked may be gone
         read = functools.partial(self._read_link, epoch, channel)
         threading.Thread(target=self._guard, args=(read,), name="link-reader", daemon=True).start()
 
@@ -185,11 +191,12 @@ class PusherWorker:
         try:
             while (payload := channel.recv()) is not None:
                 message = link.decode_from_source(payload)
-                if not isinstance(message, link.SourceHello):
-                    with self._changed:
-                        if epoch == self._epoch:
-                            self._queue.append(Entry(epoch, message))
-                            self._changed.notify_all()
+                with self._changed:
+                    if isinstance(message, link.ScanOver):
+                        self._scans.pop(message.job_id, None)
+                    elif epoch == self._epoch and not isinstance(message, link.SourceHello):
+                        self._queue.append(Entry(epoch, message))
+                        self._changed.notify_all()
         finally:
             with self._changed:
                 if self._channel is channel:
@@ -253,6 +260,7 @@ class PusherWorker:
             self._tell(_make_news(session))
             if is_new:
                 # What was meant for another session is looked at anew; the source sends a snapshot.
+                self._scans.clear()
                 while self._queue:
                     self._give_back(self._queue.popleft())
             self._changed.notify_all()
@@ -449,6 +457,10 @@ class PusherWorker:
 
     def _forward(self, command: Command) -> None:
         with self._changed:
+            if isinstance(command, Scan):
+                self._scans[command.job_id] = command
+                if len(self._scans) > _MAX_SCANS:
+                    del self._scans[next(iter(self._scans))]
             self._tell(link.Do(command))
 
     # -- small things -----------------------------------------------------------------------

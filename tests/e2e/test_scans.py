@@ -1,7 +1,9 @@
 """Scans that somebody asks for, of what has changed where no event came: by a query, and by the command line."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,14 @@ def test_a_rescan_that_cannot_be_says_why(scanned: Scanned, words: tuple[str, st
     done = scanned.agent.command("rescan", *words)
     assert done.returncode == 1
     assert reason in done.stderr
+
+
+def test_a_scan_whose_source_is_killed_is_done_by_its_successor(scanned: Scanned) -> None:
+    source = scanned.agent.kill("watch.source", signal.SIGSTOP)
+    jobs = [scanned.ask(path) for path in ("/a", "/b/file")]
+    os.kill(source, signal.SIGKILL)
+    assert [scanned.wait_for(job)["progress"]["completed_pipes"] for job in jobs] == [1, 1]
+    assert not scanned.compare(sync=60)
 
 
 @pytest.mark.parametrize("worker", ["watch.pusher", "fusion"])

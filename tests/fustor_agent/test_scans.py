@@ -34,9 +34,9 @@ def test_a_scan_waits_runs_and_is_done_when_its_last_word_is_acknowledged() -> N
     next(walk)
     assert tell(scans) == [("j", "running", 0, 2)]
     play(scans, walk, seq=7)
-    scans.acknowledge(6)
+    assert scans.acknowledge(6) == []
     assert tell(scans) == [("j", "running", 1, 2)]
-    scans.acknowledge(7)
+    assert scans.acknowledge(7) == ["j"]
     assert tell(scans) == [("j", "done", 1, 2)]
     assert scans.describe()[0].finished_at is not None
 

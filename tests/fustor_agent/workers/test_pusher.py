@@ -599,6 +599,22 @@ def test_the_audit_of_another_session_is_nothing_to_this_one(push: Push) -> None
     assert not {"begin_audit", "end_audit"} & set(push.driver.begun)
 
 
+def test_a_scan_that_no_source_has_finished_is_asked_of_the_next_one(push: Push) -> None:
+    del push.driver.always["heartbeat"]
+    end = push.begin()
+    scans = (Scan(b"/a", "done"), Scan(b"/b", "lost"))
+    push.driver.expect("heartbeat").answer(Heartbeat(Role.LEADER, scans))
+    assert [end.hear(), end.hear()] == [link.Do(scan) for scan in scans]
+    end.send(link.ScanOver("done"))
+    end.batch(1)
+    push.driver.expect("push").answer()
+    end.hear()
+    successor = push.attach(2)
+    assert [successor.hear() for _ in range(3)] == [
+        link.PusherHello(2), link.SessionNews(FIRST.id, FIRST.role), link.Do(scans[1]),
+    ]  # fmt: skip
+
+
 def test_the_command_channel_is_used_only_where_there_is_one(push: Push) -> None:
     end = push.begin()
     end.batch(1)
