@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from agent import AgentUnderTest
 from processes import is_alive
 from servicemanager import ServiceManager
+from standalone import PROGRAM, StandaloneFusion
 from waiting import until
 
 
@@ -35,6 +37,21 @@ def test_a_service_manager_is_told_start_reload_life_state_and_end(
         until(lambda: manager.count("WATCHDOG") > beats + 2, within_s=60, what="signs of life")
         assert agent.stop() == 0
         assert manager.states() == ["READY", "RELOADING", "READY", "STOPPING"]
+
+
+def test_a_fusion_of_its_own_tells_its_start_and_its_end(tmp_path: Path) -> None:
+    fusion = StandaloneFusion(tmp_path / "fusion")
+    command = [PROGRAM, "start", "--view", "main", "--port", "0"]
+    with ServiceManager(tmp_path / "notify") as manager:
+        process = subprocess.Popen(command, env=fusion.environment | manager.environment, stdout=subprocess.DEVNULL)
+        try:
+            manager.wait_for("READY")
+            process.terminate()
+            assert process.wait(60) == 0
+            assert manager.states() == ["READY", "STOPPING"]
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_as_the_first_process_of_a_container_the_agent_works_and_stops(
