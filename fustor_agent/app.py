@@ -151,8 +151,8 @@ class _App:
             case "restart":
                 for name in names:
                     self._supervisor.restart(name)
-            case "snapshot":
-                self._command(source, "snapshot", "", request)
+            case "snapshot" | "record":
+                self._command(source, request.action, "", request)
                 return None
             case "rescan":
                 self._command(source, "rescan", scan, request)

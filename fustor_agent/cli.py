@@ -18,6 +18,7 @@ MODULES: Final = {
     "reload": "reload",
     "status": "status",
     "pipe": "pipe",
+    "debug": "pipe",
     "rescan": "rescan",
     "tree": "tree",
     "find": "find",
@@ -98,6 +99,12 @@ def build_parser() -> argparse.ArgumentParser:
     usage = commands.add_parser("du", help="how much the embedded Fusion has below a path")
     usage.add_argument("path", metavar="PATH", nargs="?", default="/", help="in the view (default: /)")
     _add_reading(usage)
+
+    debug = commands.add_parser("debug", help="for finding out what went wrong")
+    record = debug.add_subparsers(dest="action", metavar="ACTION", required=True).add_parser(
+        "record", help="write down what a pipe's source saw last: records and looks, no contents"
+    )
+    record.add_argument("pipe", metavar="PIPE", help="its id")
 
     validate = commands.add_parser("validate", help="check the configuration")
     validate.add_argument("--probe", action="store_true", help="also read the sources and ask the receivers")

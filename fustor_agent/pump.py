@@ -380,7 +380,13 @@ class SourceWorker:
 
     def _obey(self, order: "Order") -> None:
         problem: str | None = None
+        result = f"{order.action} started"
         match order.action:
+            case "record":
+                try:
+                    result = f"recorded into {self._driver.record()}"
+                except (NotImplementedError, OSError) as err:
+                    problem = str(err)
             case "snapshot":
                 if self._session is None or self._session.role is not Role.LEADER:
                     problem = "only a leader sends snapshots, and there is no session yet or another leads"
@@ -394,7 +400,7 @@ class SourceWorker:
                 self._walks[MessageSource.ON_DEMAND].append(scan)
             case _:
                 problem = f'a source does not know the action "{order.action}"'
-        self._runtime.reply(order.id, problem or f"{order.action} started", ok=problem is None)
+        self._runtime.reply(order.id, problem or result, ok=problem is None)
 
     # -- reports ----------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from fustor_agent.console.board import StatusBoard
 from fustor_agent.console.guard import Guard
 from fustor_agent.statusmodel import AgentStatus, encode
 
-PIPE_ACTIONS: Final = ("start", "stop", "restart", "snapshot", "audit", "rescan")
+PIPE_ACTIONS: Final = ("start", "stop", "restart", "snapshot", "audit", "rescan", "record")
 AUDIT_ACTIONS: Final = {"full": "audit", "incremental": "incremental-audit"}
 """What the agent is asked for, by the kind of the audit."""
 RELOAD: Final = "reload"

@@ -1,16 +1,19 @@
 """The source worker: what it is given, and how it loads its driver and becomes the pump."""
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from fustor_agent.audits import Audits
 from fustor_agent.pump import SourceWorker
-from fustor_core.drivers import SourceContext
+from fustor_core.drivers import SourceContext, SourceDriver
 from fustor_core.errors import ConfigError, FustorError
 
 if TYPE_CHECKING:
     from fustor_supervisor.runtime import Runtime
+
+_log: Final = logging.getLogger(__name__)
 
 
 class SourceSettings(msgspec.Struct, frozen=True):
@@ -59,5 +62,19 @@ def main(runtime: "Runtime", settings: SourceSettings, context: SourceContext) -
     runtime.on_command = worker.order
     runtime.on_stop(driver.wake)
     runtime.ready()
-    worker.run()
+    try:
+        worker.run()
+    except Exception:
+        _record(driver)
+        raise
     driver.close()
+
+
+def _record(driver: SourceDriver) -> None:
+    """Keep what happened before a fault, whatever else is wrong by now."""
+    try:
+        _log.error("what happened last was recorded path=%s", driver.record())
+    except NotImplementedError:
+        pass
+    except Exception:  # the fault itself matters more
+        _log.exception("nothing was recorded")

@@ -19,8 +19,10 @@ import pytest
 from agent import AgentUnderTest
 from configfile import write_config
 from desk import EMBEDDED, Desk
+from fustor_source_fs.recorder import read_recording
 from oracle import differences, walk
 from processes import is_alive
+from replay import Replay
 from waiting import until
 
 _DONE, _FAILED, _NOT_RUNNING, _ALREADY, _BAD_CONFIG = 0, 1, 3, 4, 5
@@ -354,6 +356,8 @@ def test_pipe_actions_work_on_the_running_agent(desk: Desk) -> None:
     desk.wait_ready()
     before = desk.pids()
     assert desk.run("pipe", "snapshot", "p-a").stdout == "snapshot started\n"
+    recording = Path(desk.run("debug", "record", "p-a").stdout.removeprefix("recorded into ").rstrip("\n"))
+    assert Replay(read_recording(recording.read_bytes())).view.rows.keys() >= {b"/"}
     desk.run("pipe", "stop", "p-a")
     until(lambda: _pipe(desk, "p-a")["state"] == "stopped", within_s=30, what="the pipe to stop")
     assert desk.agent.readyz()[0] == 503

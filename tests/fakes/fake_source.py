@@ -59,6 +59,7 @@ class FakeSource(SourceDriver):
         self.check: list[Item | None] = []
         self.told: list[tuple[Any, ...]] = []
         self.refuses_barriers: str | None = None
+        self.recording: Path | None = None
         self.waits: list[float] = []
         self.status = SourceStatus()
         self.woken = threading.Semaphore(0)
@@ -132,6 +133,12 @@ class FakeSource(SourceDriver):
 
     def get_status(self) -> SourceStatus:
         return self.status
+
+    def record(self) -> Path:
+        self.told.append(("record",))
+        if self.recording is None:
+            return super().record()
+        return self.recording
 
     def close(self) -> None:
         self.told.append(("close",))

@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -629,6 +630,7 @@ def test_a_snapshot_command_is_for_leaders_only(pump: Pump) -> None:
         (Role.FOLLOWER, ("rescan", "j1/"), ("rescan started", True), ("scan", b"/", True, "j1")),
         (Role.FOLLOWER, ("snapshot", ""), ("only a leader sends snapshots", False), None),
         (Role.FOLLOWER, ("audit", ""), ("only a leader audits", False), None),
+        (Role.FOLLOWER, ("record", ""), ("recorded into /state/r", True), ("record",)),
         (Role.LEADER, ("dance", ""), ('a source does not know the action "dance"', False), None),
     ],
 )
@@ -636,6 +638,7 @@ def test_every_order_is_replied_to(
     pump: Pump, role: Role, order: tuple[str, str], answer: tuple[str, bool], told: tuple[Any, ...] | None
 ) -> None:
     pump.driver.audit = [make_gone(b"a", lane=AUDIT)]
+    pump.driver.recording = Path("/state/r")
 
     def steps() -> Steps:
         end = pump.attach(1)
@@ -648,6 +651,15 @@ def test_every_order_is_replied_to(
         assert pump.runtime.replies[0][1].startswith(answer[0])
         assert pump.runtime.replies[0][2] is answer[1]
         assert pump.driver.told[:1] == ([told] if told else [])
+
+    pump.play(steps())
+
+
+def test_a_driver_that_records_nothing_says_so(pump: Pump) -> None:
+    def steps() -> Steps:
+        pump.worker.order(Order(id=5, action="record"))
+        yield
+        assert pump.runtime.replies == [(5, "FakeSource records nothing", False)]
 
     pump.play(steps())
 

@@ -108,7 +108,7 @@ def test_ready_is_every_enabled_pipe_current(client: AsgiClient, board: StatusBo
     assert answer.json() == {"ready": False, "reasons": {"late": "the snapshot is running"}}
 
 
-@pytest.mark.parametrize("action", ["start", "stop", "restart", "snapshot", "audit"])
+@pytest.mark.parametrize("action", ["start", "stop", "restart", "snapshot", "audit", "record"])
 def test_an_action_is_forwarded_with_its_pipe(client: AsgiClient, agent: Agent, action: str) -> None:
     answer = client.post(f"/api/pipes/p.one/{action}", headers=AUTHORISED)
     assert (answer.status, answer.json()) == (200, {"ok": True, "detail": "as you wish"})

@@ -48,6 +48,17 @@ def test_main_runs_the_driver_until_the_stop_and_closes_it(install_driver: Calla
     assert strange_strange.Driver.made[0].told == [("close",)]
 
 
+def test_what_happened_before_a_fault_is_recorded(install_driver: Callable[[str, str, str], None]) -> None:
+    init = "self.get_status = lambda: 1 / 0"
+    install_driver("source", "strange", _STRANGE.format(init=init, test="pass"))
+    settings = SourceSettings(pipe_id="p", type="strange", config={"uri": "/x"})
+    with pytest.raises(ZeroDivisionError):
+        main(FakeRuntime(), settings, FakeSource().context)  # type: ignore[arg-type]
+    import strange_strange
+
+    assert strange_strange.Driver.made[0].told == [("record",)]
+
+
 @pytest.mark.parametrize(
     ("config", "code", "failure"),
     [

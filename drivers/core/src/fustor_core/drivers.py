@@ -504,6 +504,14 @@ class SourceDriver(abc.ABC):
     def get_status(self) -> SourceStatus:
         """Return how the source stands."""
 
+    def record(self) -> Path:
+        """
+        Write what happened last into a file in `context.state_dir` and return its path; optional.
+
+        For finding out later what went wrong. It holds nothing that the source's files hold, and no secret.
+        """
+        raise NotImplementedError(f"{type(self).__name__} records nothing")
+
     @abc.abstractmethod
     def close(self) -> None:
         """Stop watching and release everything."""

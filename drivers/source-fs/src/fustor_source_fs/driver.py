@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import ClassVar, Final
 
 from fustor_core.drivers import AuditCoverage, Barrier, Item, SourceContext, SourceDriver, SourceStatus
@@ -21,6 +22,7 @@ from fustor_source_fs.pace import Pace
 from fustor_source_fs.pending import Group, Work
 from fustor_source_fs.places import Places
 from fustor_source_fs.reader import Reader
+from fustor_source_fs.recorder import Recorder
 from fustor_source_fs.records import parse_records
 from fustor_source_fs.retries import Retries
 from fustor_source_fs.shards import Shards
@@ -52,6 +54,7 @@ class FsSource(SourceDriver):
         self._shards = Shards()
         self._reader = Reader(self._shards, config.driver_params.max_backlog_bytes, self._wake_event)
         self._tree = Tree()
+        self._recorder = Recorder(self._tree)
         self._work = Work(context.max_pending, now)
         self._inflight = Inflight(now)
         takes = config.driver_params.make_filter()
@@ -66,8 +69,9 @@ class FsSource(SourceDriver):
             translator=self._translator,
             retries=self._retries,
             shards=self._shards,
+            recorder=self._recorder,
         )
-        self._events = Events(self._inflight)
+        self._events = Events(self._inflight, self._recorder)
         self._looker = Looker(
             takes,
             tree=self._tree,
@@ -295,6 +299,12 @@ class FsSource(SourceDriver):
             },
         )
 
+    def record(self) -> Path:
+        """Write the flight recorder out; see `recorder`."""
+        path = self.context.state_dir / "recording.ndjson"
+        self._recorder.write(path)
+        return path
+
     def close(self) -> None:
         """End the reader and close the inotify instances; a second call does nothing."""
         if not self._is_closed:
@@ -333,9 +343,12 @@ class FsSource(SourceDriver):
             return
         backlog, overflowed = self._reader.take()
         for shard in overflowed:
+            self._recorder.lost(shard)
             self._translator.overflow(shard)
         for shard, data in backlog:
-            self._translator.feed(parse_records(data, shard))
+            records = parse_records(data, shard)
+            self._recorder.read(shard, data, records)
+            self._translator.feed(records)
         if self._reader.take_mounts_changed():
             self._compare_mounts()
 

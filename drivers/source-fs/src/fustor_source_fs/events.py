@@ -11,6 +11,7 @@ from fustor_event_model import (
     UpdateEvent,
 )
 from fustor_source_fs.inflight import Inflight
+from fustor_source_fs.recorder import Recorder
 from fustor_source_fs.watches import Node
 
 
@@ -20,10 +21,12 @@ class Events:
 
     Args:
         inflight: Remembers what each event covers.
+        recorder: Told of each.
     """
 
-    def __init__(self, inflight: Inflight) -> None:
+    def __init__(self, inflight: Inflight, recorder: Recorder) -> None:
         self._inflight = inflight
+        self._recorder = recorder
         self.rows = 0
 
     def update(
@@ -50,7 +53,7 @@ class Events:
             since_s: When the oldest change in it was noted, monotonic seconds.
         """
         self.rows += len(rows)
-        return UpdateEvent(
+        event = UpdateEvent(
             index=index,
             message_source=lane,
             event_schema=FS_SCHEMA,
@@ -59,6 +62,8 @@ class Events:
             prefix=_below(path),
             position=self._inflight.add(node, covers or (), since_s),
         )
+        self._recorder.found(event)
+        return event
 
     def delete(
         self,
@@ -72,7 +77,7 @@ class Events:
     ) -> DeleteEvent[FsPath]:
         """Say which names of a directory are gone; arguments as for `update`."""
         self.rows += len(gone)
-        return DeleteEvent(
+        event = DeleteEvent(
             index=index,
             message_source=lane,
             event_schema=FS_SCHEMA,
@@ -81,6 +86,8 @@ class Events:
             prefix=_below(path),
             position=self._inflight.add(node, gone, since_s),
         )
+        self._recorder.found(event)
+        return event
 
     def listed(
         self,
@@ -94,7 +101,9 @@ class Events:
     ) -> Listed:
         """Say that all of a directory was said; its times are remembered once that is acknowledged."""
         position = self._inflight.add(node, (), since_s, times)
-        return Listed(index=index, message_source=lane, path=path, position=position)
+        event = Listed(index=index, message_source=lane, path=path, position=position)
+        self._recorder.found(event)
+        return event
 
 
 def _below(path: bytes) -> bytes:

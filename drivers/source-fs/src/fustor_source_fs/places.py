@@ -10,6 +10,7 @@ import os
 from typing import Final
 
 from fustor_source_fs.pending import Group, Work
+from fustor_source_fs.recorder import Recorder
 from fustor_source_fs.retries import Retries, get_age
 from fustor_source_fs.scan import open_directory, stat_directory
 from fustor_source_fs.shards import Shards
@@ -27,6 +28,7 @@ class Places:
         root: The source's root.
         tree, work, translator, retries: Shared with the driver, same thread.
         shards: Watches are added here.
+        recorder: Told of them.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Places:
         translator: Translator,
         retries: Retries,
         shards: Shards,
+        recorder: Recorder,
     ) -> None:
         self._root = root
         self._tree = tree
@@ -45,6 +48,7 @@ class Places:
         self._translator = translator
         self._retries = retries
         self._shards = shards
+        self._recorder = recorder
         self.unwatched: set[Node] = set()
         self.watch_error = ""
 
@@ -72,14 +76,7 @@ class Places:
     def watch(self, node: Node, fd: int) -> None:
         """Watch the directory that was opened at a node's path, whichever it is by now."""
         own = os.fstat(fd)
-        if not node.is_same(own.st_dev, own.st_ino):
-            for child in list(node.children.values()):
-                self._translator.drop(child)
-            node.void_listing()
-            node.device, node.inode = own.st_dev, own.st_ino
-            other = self._translator.take_moving(own.st_dev, own.st_ino)
-            if other is not None:
-                self._translator.drop(other)
+        self.identify(node, own.st_dev, own.st_ino)
         try:
             watch = self._shards.add_watch(fd, own.st_dev, own.st_ino)
         except OSError as err:  # ENOSPC mostly; it degrades and is said, it never stops the source
@@ -89,8 +86,21 @@ class Places:
         self.unwatched.discard(node)
         self._retries.skipped.pop(node, None)
         unheld = self._tree.hold_watch(node, watch)
+        self._recorder.watched(node)
         if unheld is not None:
             self._shards.remove_watch(unheld)
+
+    def identify(self, node: Node, device: int, inode: int) -> None:
+        """Note which directory is at a node's place; another one than before begins with nothing."""
+        if node.is_same(device, inode):
+            return
+        for child in list(node.children.values()):
+            self._translator.drop(child)
+        node.void_listing()
+        node.device, node.inode = device, inode
+        other = self._translator.take_moving(device, inode)
+        if other is not None:
+            self._translator.drop(other)
 
     def get_child(self, node: Node, name: bytes, status: os.stat_result, age: int) -> Node:
         """

@@ -1,0 +1,93 @@
+"""The flight recorder: what it keeps is what happened, and can be played without a kernel."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fustor_event_model import UpdateEvent
+from fustor_source_fs import bindings as b
+from fustor_source_fs.recorder import Found, Lost, Read, Recorder, Watched, read_recording
+from fustor_source_fs.records import Record
+from fustor_source_fs.watches import Tree
+from replay import Replay, get_watches
+
+
+def get_recording(pump: Any) -> list[Any]:
+    return read_recording(pump.source.record().read_bytes())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_played_again_ends_as_it_did(tree: Any, start_still: Any, operations: Any, seed: int) -> None:
+    changes = operations(tree, seed)
+    for _ in range(20):
+        changes.step()
+    pump = start_still()
+    pump.begin()
+    for _ in range(15):
+        for _ in range(4):
+            changes.step()
+        pump.sync()
+    pump.assert_exact(changes.log)
+    replay = Replay(get_recording(pump))
+    assert replay.get_watches() == get_watches(pump.source._tree)
+    assert replay.view.rows.keys() == pump.view.rows.keys()
+    said = {item.prefix + row.path for item in pump.items if isinstance(item, UpdateEvent) for row in item.rows}
+    assert said
+    assert [path for path in said if not replay.is_asked(path) and path != b"/"] == []
+
+
+def test_a_recording_shows_what_the_records_asked_for(inside: Path, pump: Any) -> None:
+    (inside / "d").mkdir()
+    pump.begin()
+    (inside / "d" / "new").touch()
+    os.rename(inside / "d", inside / "e")
+    pump.sync()
+    replay = Replay(get_recording(pump))
+    assert {b"/d", b"/e"} <= replay.asked
+    assert replay.is_asked(b"/d/new") or replay.is_asked(b"/e/new")
+    assert b"/e" in replay.get_watches()[pump.node(b"/e").watch]
+    assert set(replay.view.rows) == {b"/", b"/e", b"/e/new"}
+
+
+def test_the_older_half_is_forgotten_and_the_newer_one_still_says_where_its_watches_are() -> None:
+    tree = Tree()
+    node = tree.add(tree.root, b"d")
+    node.device, node.inode = 1, 2
+    tree.hold_watch(node, 7)
+    recorder = Recorder(tree, half_bytes=1_000)
+    for number in range(100):
+        recorder.read(0, b"%03d" % number + bytes(97), [Record(7, b.IN_MODIFY, 0, b"f")])
+    kept = [entry.data[:3] for entry in recorder._older + recorder._newer if isinstance(entry, Read)]
+    assert kept == [b"%03d" % number for number in range(100 - len(kept), 100)]
+    assert 5 <= len(kept) <= 20
+    for half in (recorder._older, recorder._newer):
+        assert half[0] == Watched(b"/d", 1, 2, 7)
+        assert sum(isinstance(entry, Watched) for entry in half) == 1
+
+
+def test_a_recording_holds_no_contents_and_not_where_links_lead(inside: Path, pump: Any) -> None:
+    (inside / "file").write_text("contents-of-the-file")
+    (inside / "link").symlink_to("where-it-leads")
+    pump.begin()
+    path = pump.source.record()
+    assert path.stat().st_mode & 0o077 == 0
+    rows = [row for entry in get_recording(pump) if isinstance(entry, Found) and isinstance(entry.item, UpdateEvent)
+            for row in entry.item.rows]
+    assert {row.path: row.target for row in rows} == {b"": None, b"file": None, b"link": b""}
+    assert all(word not in repr(get_recording(pump)) for word in ("contents-of-the-file", "where-it-leads"))
+
+
+def test_what_was_thrown_away_is_noted(inside: Path, start_pump: Any) -> None:
+    pump = start_pump(max_backlog_bytes=1)
+    pump.begin()
+    (inside / "file").touch()
+    pump.sync()
+    assert any(isinstance(entry, Lost) for entry in get_recording(pump))
+
+
+def test_something_else_is_no_recording() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        read_recording(b'{"type": "nothing"}')
