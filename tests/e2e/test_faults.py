@@ -11,6 +11,7 @@ import pytest
 
 from agent import AgentUnderTest
 from configfile import write_config
+from namespaces import enter, unshare
 from oracle import differences, walk
 from waiting import until
 
@@ -33,7 +34,7 @@ class MountedAgent(AgentUnderTest):
         home, program = directory / "home", directory / "mounted"
         home.mkdir()
         program.write_text(
-            f'#!/bin/sh\nexec unshare --mount sh -c \'mount {mount} && exec {PROGRAM} "$@"\' sh "$@"\n'
+            f'#!/bin/sh\nexec {" ".join(unshare("--mount"))} sh -c \'mount {mount} && exec {PROGRAM} "$@"\' sh "$@"\n'
         )
         program.chmod(0o755)
         super().__init__(home, watch=watch, config=config, program=program)
@@ -51,7 +52,7 @@ class MountedAgent(AgentUnderTest):
         """Run a command in the agent's mount namespace, which must end with a code; returns all that it said."""
         assert self.process is not None
         done = subprocess.run(
-            ["nsenter", f"--target={self.process.pid}", "--mount", *words],
+            [*enter(self.process.pid), *words],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )
         assert done.returncode == code, done.stdout

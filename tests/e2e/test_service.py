@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent import AgentUnderTest
+from namespaces import unshare
 from processes import is_alive
 from servicemanager import ServiceManager
 from standalone import PROGRAM, StandaloneFusion
@@ -59,7 +60,8 @@ def test_as_the_first_process_of_a_container_the_agent_works_and_stops(
 ) -> None:
     program = tmp_path / "contained"
     command = Path(sys.executable).parent / "fustor-agent"
-    program.write_text(f'#!/bin/sh\nexec unshare --pid --fork --kill-child --mount-proc {command} "$@"\n')
+    words = " ".join(unshare("--pid", "--fork", "--kill-child", "--mount-proc"))
+    program.write_text(f'#!/bin/sh\nexec {words} {command} "$@"\n')
     program.chmod(0o755)
     agent = start_agent(watch=make_tree(tmp_path), program=program)
     agent.wait_ready()

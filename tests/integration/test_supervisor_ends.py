@@ -15,6 +15,7 @@ import pytest
 
 from fustor_supervisor import ForkRefused, LinkSpec, RestartPolicy, Runtime, Supervisor, WorkerSpec
 from fustor_supervisor.testing import are_running, find_worker, is_process_gone, list_descriptors, turn_until
+from namespaces import unshare
 
 NOW = RestartPolicy(first_s=0.0, base_s=0.0)
 DEADLINE_S = 20.0
@@ -120,7 +121,7 @@ def test_workers_and_their_children_die_with_the_supervisor(number: signal.Signa
 
 
 def test_the_first_process_of_a_container_reaps_what_its_workers_leave_behind() -> None:
-    words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", ORPHANS]
+    words = [*unshare("--pid", "--fork", "--kill-child", "--mount-proc"), sys.executable, "-c", ORPHANS]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
     assert done.stdout == "pid 1 is clean\n"
 

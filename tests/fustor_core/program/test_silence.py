@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from fustor_core.program.silence import STALE_S, explain_silence, find_obstacle
+from namespaces import unshare
 
 # Mounts a small file system, looks at it when it is new, when it is full, and when it is read-only.
 SCRIPT = """
@@ -41,9 +42,8 @@ def test_an_old_status_is_silence_and_the_log_may_tell_why(tmp_path: Path) -> No
 
 
 def test_a_full_disk_and_a_read_only_one_are_named(tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["unshare", "--mount", sys.executable, "-c", SCRIPT, tmp_path], stdout=subprocess.PIPE, text=True, check=True
-    )
+    words = [*unshare("--mount"), sys.executable, "-c", SCRIPT, str(tmp_path)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
     assert done.stdout.splitlines() == [
         "None",
         f'"{tmp_path}" is on a full disk; free space on it',

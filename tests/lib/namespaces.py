@@ -1,0 +1,29 @@
+"""Namespaces of their own for what a test runs: mounts and process numbers that nobody else sees (man 7 namespaces)."""
+
+import os
+import subprocess
+
+import pytest
+
+_AS_ROOT = os.getuid() == 0
+
+
+def unshare(*options: str) -> list[str]:
+    """
+    Return the words before a command that shall run in namespaces of its own.
+
+    An ordinary user becomes root in a user namespace; where even that is not permitted, the test is skipped.
+
+    Args:
+        options: Of `unshare`, `--mount` or `--pid`.
+    """
+    words = ["unshare", *([] if _AS_ROOT else ["--user", "--map-root-user"]), *options]
+    probe = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
+    if probe.returncode != 0:
+        pytest.skip(f"namespaces are not permitted to this user: {probe.stderr.strip()}")
+    return words
+
+
+def enter(pid: int) -> list[str]:
+    """Return the words before a command that shall run where a process has its mounts."""
+    return ["nsenter", f"--target={pid}", *([] if _AS_ROOT else ["--user", "--preserve-credentials"]), "--mount"]
