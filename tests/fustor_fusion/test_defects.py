@@ -245,6 +245,26 @@ def test_a_backup_that_replaced_a_file_while_no_agent_was_there_is_in_the_view(f
     assert fusion.get("p/tree", path="/f").json()["size"] == 7
 
 
+def test_no_event_of_the_same_moment_is_taken_for_one_that_was_delivered(fusion, stock):
+    stock.snapshot()
+    for number in range(100):
+        stock.must("message", up("realtime", row(f"/b{number}", NEW_S)) | {"index": 1_700_000_000_000})
+    stock.must("message", *(gone(f"/b{number}") | {"index": 1_700_000_000_000} for number in range(99)))
+    assert paths(fusion) == ["/b99"]
+
+
+def test_one_port_serves_a_pipe_whose_view_is_called_otherwise(fusion):
+    stock = Stock(fusion, name="host")
+    stock.snapshot(row("/hot", is_atomic_write=False))
+    stock.must("message", up("realtime", row("/hot", is_atomic_write=False)))
+    assert fusion.agent.get(f"{fusion.base}/pipe/session/").json() == {"view_id": "p", "status": "authorized"}
+    assert (stock.beat().status_code, stock.beat().json()["role"]) == (200, "leader")
+    tasks = fusion.agent.get(f"{fusion.base}/pipe/consistency/sentinel/tasks").json()
+    assert tasks == {"type": "suspect_check", "paths": ["/hot"], "view_id": "p"}
+    stock.close()
+    assert (stock.beat().status_code, fusion.get("p/sessions").json()["count"]) == (419, 0)
+
+
 def test_a_snapshot_is_complete_only_when_all_its_rows_can_be_read(fusion, stock):
     events = [up("snapshot", *(row(f"/b/{batch}_{number}") for number in range(100))) for batch in range(100)]
     stock.must("snapshot", *events, is_end=True)

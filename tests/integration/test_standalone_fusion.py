@@ -78,6 +78,18 @@ def test_in_the_foreground_it_serves_until_it_is_told_to_stop(fusion: Standalone
         fusion.wait_gone()
 
 
+def test_a_hangup_neither_ends_it_nor_keeps_it_from_answering_and_stopping(fusion: StandaloneFusion) -> None:
+    fusion.start("--view", "main")
+    pid = int((fusion.home / "fusion.pid").read_text())
+    before = fusion.worker()["pid"]
+    for _ in range(3):
+        os.kill(pid, signal.SIGHUP)
+    assert fusion.request(fusion.key("reader"), "views/main/stats").status_code == 200
+    assert (fusion.worker()["pid"], fusion.status()["fusion"]["pid"]) == (before, pid)
+    fusion.run("stop")
+    assert not fusion.processes()
+
+
 def test_a_second_one_on_the_same_home_is_refused(fusion: StandaloneFusion) -> None:
     fusion.start("--view", "main")
     pid = (fusion.home / "fusion.pid").read_text().strip()
