@@ -314,7 +314,7 @@ class SourceWorker:
             self._driver.follow()
 
     def _start_snapshot(self) -> None:
-        self._snapshots.begin()
+        self._snapshots.begin(self._now())
         compares = self._session is not None and self._session.compares
         make = self._driver.get_comparing_iterator if compares else self._driver.get_snapshot_iterator
         self._walks[MessageSource.SNAPSHOT] = deque([make()])
@@ -427,7 +427,7 @@ class SourceWorker:
             sent=self._sent,
             lag_s=round(status.lag_s, 3),
             not_current_because=self._why_not_current(status.not_current_because),
-            snapshot=self._snapshots.report,
+            snapshot=self._snapshots.describe(status.progress, self._now()),
             refused=self._snapshots.refused,
             audit=self._audits.describe(status.audit),
             scans=self._scans.describe(),

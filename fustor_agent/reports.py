@@ -12,12 +12,16 @@ class SnapshotReport(msgspec.Struct, frozen=True):
         rows: Rows sent so far.
         finished_at: When it was accepted, UTC, ISO 8601; None before.
         compared: Further rows, of which the receiver said, or is to say, whether it holds them already.
+        progress: Which part of the running one is done, from 0 to 1, estimated; None if nobody can tell.
+        left_s: In how many seconds it is over if it goes on as it did; None if nobody can tell.
     """
 
     state: str = "none"
     rows: int = 0
     finished_at: str | None = None
     compared: int = 0
+    progress: float | None = None
+    left_s: float | None = None
 
 
 class AuditReport(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from fustor_agent.statusmodel import (
     encode,
 )
 from fustor_core.program.problems import make_encodable, show
+from fustor_core.program.tables import format_duration
 
 if TYPE_CHECKING:
     # Only the shape of its status is needed here, not the supervisor.
@@ -202,8 +203,15 @@ def _find_problem(
 
 def _say_snapshot(snapshot: SnapshotReport) -> str:
     if snapshot.state == "running":
-        return f"the snapshot is running, {snapshot.rows:,} rows so far"
+        return f"the snapshot is running, {snapshot.rows + snapshot.compared:,} rows so far{_say_progress(snapshot)}"
     return "the last snapshot failed" if snapshot.state == "failed" else "there was no snapshot yet"
+
+
+def _say_progress(snapshot: SnapshotReport) -> str:
+    if snapshot.progress is None:
+        return ""
+    left = "" if snapshot.left_s is None else f", about {format_duration(snapshot.left_s)} left"
+    return f", {int(snapshot.progress * 100)} %{left}"
 
 
 def _say_refused(refused: int) -> str | None:

@@ -72,6 +72,16 @@ def test_a_pipe_whose_snapshot_is_accepted_and_whose_session_is_up_is_current() 
         ({"pusher": change(PUSHER, session=None, role=None)}, "no session with the receiver", False),
         ({"source": change(SOURCE, snapshot=SnapshotReport())}, "there was no snapshot yet", False),
         ({"source": change(SOURCE, snapshot=SnapshotReport(state="running", rows=1234))}, "1,234 rows so far", False),
+        (
+            {"source": change(SOURCE, snapshot=SnapshotReport("running", rows=34, compared=1200, progress=0.259))},
+            "1,234 rows so far, 25 %",
+            False,
+        ),
+        (
+            {"source": change(SOURCE, snapshot=SnapshotReport("running", rows=34, progress=0.9, left_s=75.0))},
+            "34 rows so far, 90 %, about 1 min 15 s left",
+            False,
+        ),
         ({"source": change(SOURCE, snapshot=SnapshotReport(state="failed"))}, "the last snapshot failed", True),
         ({"source": change(SOURCE, not_current_because="no watches left")}, "no watches left", True),
         ({"source": change(SOURCE, dirty=3, not_current_because="3 dirty")}, "3 dirty", False),
@@ -157,7 +167,7 @@ def test_the_json_has_the_documented_shape() -> None:
     documented = "id source_id sender_id state phase role session_id current not_current_because counters lag_s"
     assert {*documented.split(), "snapshot", "audit"} <= set(pipe)
     assert set(pipe["counters"]) == {"captured", "pushed", "acknowledged", "pending", "dirty", "overflows", "lost"}
-    assert set(pipe["snapshot"]) == {"state", "rows", "finished_at"}
+    assert set(pipe["snapshot"]) == {"state", "rows", "finished_at", "compared", "progress", "left_s"}
 
 
 def test_what_was_encoded_is_decoded_again() -> None:

@@ -188,6 +188,41 @@ def test_a_directory_that_came_by_a_rename_is_sent_and_not_compared(inside, know
     assert not [path for path in get_compared(pump.items) if path.startswith(b"/moved")]
 
 
+@pytest.mark.parametrize("compares", [False, True])
+def test_its_progress_grows_from_nothing_to_all_whatever_moves_meanwhile(
+    tree, start_still, operations, compares: bool
+) -> None:
+    changes = operations(tree, 1)
+    for _ in range(150):
+        changes.step()
+    pump = start_still()
+    assert pump.source.get_status().progress is None
+    pump.start_snapshot(compares=compares)
+    seen = [pump.source.get_status().progress]
+    snapshot = pump.source._snapshot
+    while pump.snapshot is not None:
+        pump.step_snapshot()
+        changes.step()
+        pump.absorb()
+        seen.append(snapshot.progress)
+    assert seen == sorted(seen)
+    assert seen[0] == 0
+    assert len({round(each, 6) for each in seen}) > 5
+    assert seen[-1] == pytest.approx(1)
+    assert pump.source.get_status().progress is None
+
+
+def test_directories_of_one_parent_count_alike(inside, pump):
+    for number in range(3):
+        (inside / str(number)).mkdir()
+    pump.start_snapshot()
+    seen = []
+    while pump.snapshot is not None:
+        pump.step_snapshot()
+        seen.append(pump.source.get_status().progress)
+    assert sorted({each for each in seen if each is not None}) == [0, 0.25, 0.5, 0.75]
+
+
 @pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(6, 300))])
 def test_whatever_changes_between_and_during_snapshots_the_view_is_the_tree(
     tree, start_pump, succeed, operations, seed: int

@@ -123,6 +123,8 @@ function showPipe(pipe) {
   setText(fields.because, because ?? "");
   setTone(fields.because, tone);
   fields.progress.hidden = pipe.snapshot.state !== "running" || tone === "bad";
+  if (pipe.snapshot.progress == null) fields.progress.removeAttribute("value");
+  else fields.progress.value = pipe.snapshot.progress;
   fields.headline.hidden = fields.counters.hidden = !pipe.enabled;
   fields.totals.hidden = pipe.totals === null;
   if (pipe.totals) {
@@ -192,7 +194,9 @@ function showCounters(list, pipe) {
 
 function describeSnapshot(snapshot) {
   if (snapshot.state === "done") return snapshot.finished_at ? formatTime(snapshot.finished_at) : "done";
-  return snapshot.state === "running" ? `${formatCount(snapshot.rows)} rows` : snapshot.state;
+  if (snapshot.state !== "running") return snapshot.state;
+  const share = snapshot.progress == null ? "" : `, ${Math.floor(snapshot.progress * 100)} %`;
+  return `${formatCount(snapshot.rows + snapshot.compared)} rows${share}`;
 }
 
 function showSkipped(fields, skipped) {

@@ -343,6 +343,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
         audit: What the running or last audit covers.
         skipped: Places that could not be read, with the reason; at most the first hundred.
         details: Further numbers, for people.
+        progress: Which part of the running snapshot is done, from 0 to 1, as far as can be told; None without one.
     """
 
     pending: int = 0
@@ -355,6 +356,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
     audit: AuditCoverage = AuditCoverage()
     skipped: Mapping[str, str] = {}
     details: Mapping[str, int] = {}
+    progress: float | None = None
 
 
 class SourceContext(msgspec.Struct, frozen=True):

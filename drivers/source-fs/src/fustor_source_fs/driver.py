@@ -285,6 +285,7 @@ class FsSource(SourceDriver):
             rows=self._events.rows,
             lag_s=max(0.0, self._now() - min(oldest)) if oldest else 0.0,
             not_current_because=self._why_not_current(),
+            progress=None if self._snapshot is None else self._snapshot.progress,
             audit=AuditCoverage() if self._audit is None else self._audit.coverage,
             skipped={each.path.decode("utf-8", "backslashreplace"): each.reason for each in skipped},
             details={

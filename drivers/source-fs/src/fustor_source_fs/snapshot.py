@@ -54,6 +54,8 @@ class Snapshot:
         self._absorb = absorb
         self._begun = clock.stamp()
         self._ahead = {tree.root: _How.COMPARE if compares else _How.SEND_ALL}
+        self._shares = {tree.root: 1.0}
+        self._done = 0.0
         self._differing: dict[Node, _How] = {}
         self._asked: dict[bytes, Node] = {}
         self.goes_on = False
@@ -71,14 +73,20 @@ class Snapshot:
             else:
                 yield None
                 continue
-            if self._tree.get_path(node) is None:
-                continue
-            if node.listed > self._begun:  # by the message iterator, meanwhile
-                self._add_all(node, how)
-            elif how is _How.COMPARE and not self._must_be_sent(node):
-                yield from self._compare(node)
-            else:
-                yield from self._lister.list_directory(node, _LANE, self._make_adder(how))
+            found: list[Node] = []
+            if self._tree.get_path(node) is not None:
+                if node.listed > self._begun:  # by the message iterator, meanwhile
+                    found += node.children.values()
+                elif how is _How.COMPARE and not self._must_be_sent(node):
+                    yield from self._compare(node, found.append)
+                else:
+                    yield from self._lister.list_directory(node, _LANE, found.append)
+            self._add(found, how, self._shares.pop(node, 0.0))
+
+    @property
+    def progress(self) -> float:
+        """Which part is done, from 0 to 1: each directory's share is divided evenly between it and those in it."""
+        return min(1.0, self._done)
 
     def is_complete(self) -> bool:
         """Tell whether the root was listed."""
@@ -97,10 +105,9 @@ class Snapshot:
 
     # -- private ---------------------------------------------------------------------------
 
-    def _compare(self, node: Node) -> Iterator[FsItem | None]:
+    def _compare(self, node: Node, found: Callable[[Node], None]) -> Iterator[FsItem | None]:
         digest = RowsDigest()
-        add = self._make_adder(_How.COMPARE)
-        for item in self._lister.list_directory(node, _LANE, add):
+        for item in self._lister.list_directory(node, _LANE, found):
             if isinstance(item, UpdateEvent):
                 self._withdraw(item)
                 digest.add(item.rows)
@@ -132,18 +139,13 @@ class Snapshot:
         if item.position is not None:
             self._inflight.take(item.position)
 
-    def _add_all(self, node: Node, how: _How) -> None:
-        add = self._make_adder(how)
-        for child in node.children.values():
-            add(child)
-
-    def _make_adder(self, how: _How) -> Callable[[Node], None]:
-        """Make what notes a directory that was found in another."""
-
-        def add(child: Node) -> None:
+    def _add(self, found: list[Node], how: _How, share: float) -> None:
+        """Note the directories that were found in another, which had a share of the whole."""
+        share /= len(found) + 1
+        self._done += share
+        for child in found:
             if how is _How.SEND_ALL:
                 self._ahead[child] = how
             else:
                 self._ahead.setdefault(child, _How.COMPARE)
-
-        return add
+            self._shares[child] = self._shares.get(child, 0.0) + share
