@@ -7,7 +7,7 @@ import pytest
 from fustor_agent.service import MARK, Service, find_unit, render
 from fustor_core.program.errors import ProgramError
 
-OWN = Service(program="/opt/fustor/bin/fustor-agent", choice=("--watch", "/data"), home="/home/ann/.fustor")
+OWN = Service(program="/usr/local/bin/fustor-agent", choice=("--watch", "/data"), home="/var/lib/fustor")
 SYSTEM = msgspec.structs.replace(OWN, user="fustor")
 
 
@@ -26,9 +26,9 @@ def test_a_unit_starts_reloads_and_watches_the_agent() -> None:
     assert text.startswith(MARK)
     unit = read(text)
     assert unit["Type"] == ["notify"]
-    assert unit["ExecStart"] == ['"/opt/fustor/bin/fustor-agent" "start" "--watch" "/data"']
-    assert unit["ExecReload"] == ['"/opt/fustor/bin/fustor-agent" "reload"']
-    assert unit["Environment"] == ['"FUSTOR_HOME=/home/ann/.fustor"']
+    assert unit["ExecStart"] == ['"/usr/local/bin/fustor-agent" "start" "--watch" "/data"']
+    assert unit["ExecReload"] == ['"/usr/local/bin/fustor-agent" "reload"']
+    assert unit["Environment"] == ['"FUSTOR_HOME=/var/lib/fustor"']
     assert unit["WatchdogSec"] == ["30"]
     assert unit["WantedBy"] == ["default.target"]
 
@@ -49,9 +49,9 @@ def test_a_unit_of_the_system_can_write_to_the_home_only_and_has_no_capability()
     unit = read(render(SYSTEM))
     assert unit["User"] == ["fustor"]
     assert unit["ProtectSystem"] == ["strict"]
-    assert unit["ReadWritePaths"] == ['"/home/ann/.fustor"']
+    assert unit["ReadWritePaths"] == ['"/var/lib/fustor"']
     assert unit["CapabilityBoundingSet"] == unit["AmbientCapabilities"] == [""]
-    assert '"TMPDIR=/home/ann/.fustor"' in unit["Environment"]
+    assert '"TMPDIR=/var/lib/fustor"' in unit["Environment"]
     assert unit["WantedBy"] == ["multi-user.target"]
 
 
