@@ -1,11 +1,13 @@
 """What the routes share: the configuration, the views, and how a request is read and answered."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
+from anyio import CapacityLimiter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,12 +17,12 @@ from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.guard import check_view, find_key, read_body
 from fustor_fusion.keyfile import Key, Role
 from fustor_fusion.keyring import KeyRing
-from fustor_fusion.reading import Threads
 from fustor_fusion.sessions import AgentSession
 from fustor_fusion.view import View
 
 log = logging.getLogger(__name__)
 
+_MAX_READ_AT_ONCE = 8  # more would only take turns with each other
 _encode = msgspec.json.encode
 
 T = TypeVar("T")
@@ -45,7 +47,11 @@ class Context:
         self.keys = keys
         self.stopping = stopping
         self.sessions_changed = asyncio.Event()
-        self.threads = Threads()
+
+    @functools.cached_property
+    def turns(self) -> CapacityLimiter:
+        """How many questions are looked up at once, each on a thread; others wait, agents never behind them."""
+        return CapacityLimiter(_MAX_READ_AT_ONCE)
 
     def authorise(self, request: Request, least: Role) -> Key:
         """Find the request's key, which must be for a role at least; raises RequestRefused 401 or 503."""

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Generic, TypeVar
 
-import anyio
 import apsw
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from starlette.responses import Response, StreamingResponse
 
@@ -16,23 +16,9 @@ from fustor_fusion.readers import Readers
 from fustor_fusion.view import View
 
 CURRENT, BECAUSE, TOKEN = "X-Fustor-Current", "X-Fustor-Not-Current-Because", "X-Fustor-Token"
-# More at once would only take turns; and agents shall never wait for a thread behind readers.
-_MAX_AT_ONCE = 8
-
 Query = Callable[[apsw.Connection], Iterator[bytes]]
 Q = TypeVar("Q", bound=Ask)
 T = TypeVar("T")
-
-
-class Threads:
-    """The threads on which questions are looked up, so many at once; every other waits for its turn."""
-
-    def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(_MAX_AT_ONCE)
-
-    async def run(self, call: Callable[[], T]) -> T:
-        """Call something that blocks."""
-        return await run_sync(call, limiter=self._limiter)
 
 
 class LeasedStream:
@@ -73,15 +59,15 @@ class Reading(Generic[Q]):
     Args:
         view: Which is asked.
         asked: The question.
-        threads: Where it is looked up.
+        turns: How many questions are looked up at once.
     """
 
-    def __init__(self, view: View, asked: Q, threads: Threads) -> None:
+    def __init__(self, view: View, asked: Q, turns: CapacityLimiter) -> None:
         self.view = view
         self.asked = asked
         self.headers = describe_state(view)
         """What every answer says: how current the view was before it was read, and the token of what was read."""
-        self._threads = threads
+        self._turns = turns
 
     async def ask(self, query: Callable[[apsw.Connection], T]) -> T:
         """Run a query with a short answer; raises StoreUnavailable when the database cannot be read."""
@@ -104,7 +90,7 @@ class Reading(Generic[Q]):
 
     async def _read(self, read: Callable[[], T]) -> T:
         try:
-            return await self._threads.run(read)
+            return await run_sync(read, limiter=self._turns)
         except apsw.Error as err:
             self.view.store.note_damage(err)
             raise StoreUnavailable(f"{self.view.store.path.name}: {err}") from err

@@ -110,7 +110,7 @@ class ViewRoutes:
             try:
                 if question.sync is not UNSET:
                     await view.sync(question.sync)
-                reading = Reading(view, question, self._context.threads)
+                reading = Reading(view, question, self._context.turns)
                 headers = reading.headers
                 result = await handle(reading)
                 response = result if isinstance(result, Response) else answer(result)
@@ -226,8 +226,9 @@ class ViewRoutes:
     async def get_stats(self, reading: Reading[Ask]) -> StatsAnswer:
         """Answer with numbers of the view."""
         view = reading.view
+        reason = view.explain()  # before it is read, as the header says it
         found = await reading.ask(read_stats)
-        sums, reason, leader = found.sums, view.explain(), view.sessions.get_leader()
+        sums, leader = found.sums, view.sessions.get_leader()
         silent_s = None if leader is None else view.sessions.get_silence_s(leader.id, now_s=view.clock())
         return StatsAnswer(
             item_count=sums.files + sums.directories + 1, total_files=sums.files,
