@@ -1,5 +1,8 @@
 """The application: what is served, and what an error becomes."""
 
+import functools
+
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -7,7 +10,7 @@ from starlette.responses import Response
 
 from fustor_fusion import __version__
 from fustor_fusion.context import Context, answer, refuse
-from fustor_fusion.endpoints import Endpoint, make_routes
+from fustor_fusion.endpoints import JSON, Endpoint, make_routes
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.guard import HostGuard
 from fustor_fusion.openapi import describe
@@ -37,9 +40,13 @@ def list_endpoints(context: Context) -> list[Endpoint]:
         *ViewRoutes(context).list_endpoints(),
     ]
 
+    @functools.cache  # it takes as long as hundreds of questions, and anybody may ask
+    def encode() -> bytes:
+        return msgspec.json.encode(describe(endpoints, __version__))
+
     async def describe_all(_: Request) -> Response:
         """Describe everything that is served, as an OpenAPI document."""
-        return answer(describe(endpoints, __version__))
+        return Response(encode(), media_type=JSON)
 
     endpoints.append(Endpoint(method="GET", path="/api/v1/openapi.json", serve=describe_all, about=describe_all,
                               key=None, answers=dict))
