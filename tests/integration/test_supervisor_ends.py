@@ -1,6 +1,7 @@
 """Nothing outlives its parent, and nothing is left over."""
 
 import itertools
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fustor_supervisor import ForkRefused, LinkSpec, RestartPolicy, Runtime, Supervisor, WorkerSpec
+from fustor_supervisor.procfs import measure_memory
 from fustor_supervisor.testing import are_running, find_worker, is_process_gone, list_descriptors, turn_until
 from namespaces import unshare
 
@@ -156,7 +158,12 @@ def test_what_a_worker_started_dies_with_it(supervisor: Supervisor, start_grandc
     wait_until_gone([status.counters["grandchild"]])
 
 
-def test_two_hundred_restarts_leave_no_descriptor_and_no_zombie(supervisor: Supervisor) -> None:
+@pytest.mark.parametrize("restarts", [200, pytest.param(10_000, marks=[pytest.mark.chaos, pytest.mark.timeout(1800)])])
+def test_restarts_leave_no_descriptor_no_zombie_and_no_memory(
+    supervisor: Supervisor, restarts: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)  # what is captured is kept in memory
+
     def main(runtime: Runtime) -> None:
         runtime.on_attach = lambda link, epoch, channel: os.kill(os.getpid(), signal.SIGKILL)
         runtime.ready()
@@ -171,16 +178,19 @@ def test_two_hundred_restarts_leave_no_descriptor_and_no_zombie(supervisor: Supe
         [WorkerSpec("mayfly", main, restart=NOW), WorkerSpec("peer", peer)], [LinkSpec("link", "mayfly", "peer")]
     )
     supervisor.start()
-    counts = []
-    for generation in (20, 220):
-        turn_until(supervisor, lambda at=generation: find_worker(supervisor, "mayfly").generation >= at)
+    counts, sizes = [], []
+    for generation in (20, 20 + restarts // 2, 20 + restarts):
+        turn_until(
+            supervisor, lambda at=generation: find_worker(supervisor, "mayfly").generation >= at, timeout_s=restarts
+        )
         supervisor.set_up("mayfly", False)
         turn_until(supervisor, lambda: find_worker(supervisor, "mayfly").state == "stopped")
-        counts.append(len(list_descriptors()))
         peer_pid = find_worker(supervisor, "peer").pid
-        counts.append(len(os.listdir(f"/proc/{peer_pid}/fd")))
+        counts.append((len(list_descriptors()), len(os.listdir(f"/proc/{peer_pid}/fd"))))
+        sizes.append(measure_memory(os.getpid()) or 0)
         supervisor.set_up("mayfly", True)
-    assert counts[:2] == counts[2:]
+    assert len(set(counts)) == 1
+    assert sizes[2] - sizes[1] < 1_000_000  # the first half still fills free lists and the ring of deaths
     assert find_worker(supervisor, "peer").generation == 1
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     assert len(children) <= 2
