@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent import AgentFailed, AgentUnderTest
-from oracle import differences, misplaced, walk
+from oracle import Entry, differences, misplaced, walk
 from treeops import RandomTree
 from waiting import until
 
@@ -65,13 +65,20 @@ class Differential:
             writer.join()
         context = f"seed {self._seed}, round {number}, {fault}"
         assert [writer.exitcode for writer in writers] == [0] * _WRITERS, context
+        view = until(self._export, within_s=120, what=f"an answer; {context}")
+        assert view is not None
         self._agent.wait_ready(120)
-        view = self._agent.export(sync=60)
         found = differences(walk(bytes(self._top)), view, link_counts=False)
         assert not found, "\n".join([context, *found, *(log.read_text() for log in logs)])
         assert not misplaced(view), context
         until(lambda: self._count("overflows") >= self._overflows, within_s=60, what="the overflow to be counted")
         assert self._count("lost") == 0, context
+
+    def _export(self) -> dict[bytes, Entry] | None:
+        try:
+            return self._agent.export(sync=60)
+        except (OSError, AgentFailed):
+            return None  # whoever was killed may not be replaced yet, and what it covered not be covered again
 
     def _count(self, counter: str) -> int:
         return int(self._agent.status()["pipes"][0]["counters"][counter])
