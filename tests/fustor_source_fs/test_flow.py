@@ -91,7 +91,7 @@ def test_a_barrier_is_refused_while_something_is_not_watched(inside, still, monk
     monkeypatch.setattr(still.source._shards, "add_watch", refuse)
     still.start_snapshot()
     still.finish_snapshot()
-    with pytest.raises(Unavailable, match=r"1 directories are not watched: No space left"):
+    with pytest.raises(Unavailable, match=r"1 directories are not watched but looked at every 30 s: No space left"):
         still.source.barrier("b")
 
 

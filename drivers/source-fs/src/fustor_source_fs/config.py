@@ -20,13 +20,16 @@ class FsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             `*` takes all. Directories are always taken.
         max_backlog_bytes: How much kernel output may wait unread before it is replaced by a rescan.
         retry_unreadable_s: Seconds until an unreadable place is tried again.
-        audit_rows_per_s: How many names an audit looks at in a second, so that it leaves the disk to others;
-            0 is as many as it can.
+        poll_interval_s: Seconds in which every directory that cannot be watched, or on a file system that others
+            change unseen, is looked at once, as far as `audit_rows_per_s` allows.
+        audit_rows_per_s: How many names an audit, or what looks at unwatched directories, looks at in a second,
+            so that it leaves the disk to others; 0 is as many as it can.
     """
 
     file_pattern: str = "*"
     max_backlog_bytes: int = 64 * 1024 * 1024
     retry_unreadable_s: float = 10.0
+    poll_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     audit_rows_per_s: Annotated[float, msgspec.Meta(ge=0)] = 20_000.0
 
     def make_filter(self) -> Callable[[bytes], bool] | None:

@@ -17,10 +17,11 @@ from fustor_source_fs.events import Events
 from fustor_source_fs.inflight import Inflight
 from fustor_source_fs.listing import Lister
 from fustor_source_fs.looker import Looker
-from fustor_source_fs.mounts import MOUNTINFO, find_changed, parse_mounts
+from fustor_source_fs.mounts import Mounts
 from fustor_source_fs.pace import Pace
 from fustor_source_fs.pending import Group, Work
 from fustor_source_fs.places import Places
+from fustor_source_fs.polling import Polling
 from fustor_source_fs.reader import Reader
 from fustor_source_fs.recorder import Recorder
 from fustor_source_fs.records import parse_records
@@ -98,7 +99,16 @@ class FsSource(SourceDriver):
         self._audit_goes_on_s: float | None = None
         self._watching = False
         self._is_closed = False
-        self._mounts = self._read_mounts()
+        self._mounts = Mounts(self._root)
+        self._places.silent_devices = self._mounts.silent_devices
+        self._polling = Polling(
+            self._places,
+            self._tree,
+            self._work,
+            Pace(config.driver_params.audit_rows_per_s, now),
+            now,
+            config.driver_params.poll_interval_s,
+        )
         self._reader.start()
 
     # -- what comes out --------------------------------------------------------------------
@@ -109,6 +119,8 @@ class FsSource(SourceDriver):
             self._absorb()
             self._translator.expire()
             self._retries.retry_due()
+            if not (self._work or self._following) and self._snapshot is None:
+                self._polling.step()
             if not (self._work or self._following):
                 yield from self._fulfil_barriers()
                 yield None
@@ -217,7 +229,7 @@ class FsSource(SourceDriver):
         """Read all that the kernel has queued and note what must be done before the answer."""
         if not self._watching:
             raise Unavailable("nothing is watched yet; the first snapshot has not been asked for")
-        because = self._why_not_covered()
+        because = self._why_not_covered() or self._why_silent()
         if because is not None:
             raise Unavailable(because)
         self._reader.drain()
@@ -258,9 +270,9 @@ class FsSource(SourceDriver):
 
     def wait(self, timeout_s: float) -> None:
         """Wait for records, `wake`, the next retry or the time-out, then take in the records."""
-        retry_s = self._retries.get_next_s()
-        if retry_s is not None:
-            timeout_s = min(timeout_s, max(0.0, retry_s - self._now()))
+        for next_s in (self._retries.get_next_s(), self._polling.get_next_s() if self._snapshot is None else None):
+            if next_s is not None:
+                timeout_s = min(timeout_s, max(0.0, next_s - self._now()))
         if self._audit_goes_on_s is not None:
             timeout_s = min(timeout_s, max(0.0, self._audit_goes_on_s - self._now()))
             self._audit_goes_on_s = None  # waited for once: the lane may not be open yet
@@ -293,7 +305,9 @@ class FsSource(SourceDriver):
                 "watches": self._tree.watch_count,
                 "shards": len(self._shards),
                 "relisted": self._translator.relisted,
-                "unwatched": len(self._places.unwatched),
+                "unwatched": self._places.get_unwatched(),
+                "polled": len(self._places.polled),
+                "poll_round_ms": round(self._polling.round_s * 1000),
                 "unreadable": len(self._retries.skipped),
                 "listings": self._lister.listed,
                 "inflight": len(self._inflight),
@@ -441,10 +455,16 @@ class FsSource(SourceDriver):
         root = self._retries.skipped.get(self._tree.root)
         if root is not None:
             return f'uri "{self.config.uri}": {root.reason}'
-        if self._places.unwatched:
-            count = len(self._places.unwatched)
-            return f"{count} directories are not watched: {self._places.watch_error}"
+        count = self._places.get_unwatched()
+        if count:
+            every_s = self.config.driver_params.poll_interval_s
+            return f"{count} directories are not watched but looked at every {every_s:g} s: {self._places.watch_error}"
         return None
+
+    def _why_silent(self) -> str | None:
+        if not self._places.polled:
+            return None
+        return f"{len(self._places.polled)} directories are on file systems that others change without an event here"
 
     def _why_not_current(self) -> str | None:
         if not self._watching:
@@ -457,16 +477,10 @@ class FsSource(SourceDriver):
             return f"{self._work.dirty_count} directories must be listed again"
         return self._why_not_covered()
 
-    def _read_mounts(self) -> dict[bytes, bytes]:
-        try:
-            with open(MOUNTINFO, "rb") as file:
-                return parse_mounts(file.read(), os.path.realpath(self._root))
-        except FileNotFoundError:  # no /proc: the source is not current, and audits list what they can
-            return {}
-
     def _compare_mounts(self) -> None:
-        before, self._mounts = self._mounts, self._read_mounts()
-        for path in find_changed(before, self._mounts):
+        changed = self._mounts.compare()
+        self._places.silent_devices = self._mounts.silent_devices
+        for path in changed:
             node, rest = self._tree.find(path)
             if rest:
                 self._work.look(node, rest[0])

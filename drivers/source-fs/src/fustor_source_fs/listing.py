@@ -120,7 +120,7 @@ class Lister:
         path = self._tree.get_path(node)
         if path is None or node.times is None or node.listed < self._remembers_from:
             return False
-        if self._places.needs_listing(node):
+        if node.watch is None or self._places.needs_listing(node):
             return False
         try:
             status = self._places.stat(path)

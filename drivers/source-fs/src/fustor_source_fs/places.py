@@ -5,10 +5,14 @@ What is opened is watched and listed by its descriptor: by its path that could b
 different directories while an ancestor is renamed.
 """
 
+import contextlib
 import errno
 import os
+import time
+from collections.abc import Iterator
 from typing import Final
 
+from fustor_source_fs.budget import Budget
 from fustor_source_fs.pending import Group, Work
 from fustor_source_fs.recorder import Recorder
 from fustor_source_fs.retries import Retries, get_age
@@ -49,12 +53,19 @@ class Places:
         self._retries = retries
         self._shards = shards
         self._recorder = recorder
-        self.unwatched: set[Node] = set()
+        self._budget = Budget(tree)
+        self._may_hope = True
+        self.polled: dict[Node, int] = {}
+        """Directories of which no record tells, with the digest that `polling` keeps; 0 before its first look."""
+        self.silent_devices: frozenset[int] = frozenset()
+        """Devices whose files others change without a record here."""
         self.watch_error = ""
 
     def needs_listing(self, child: Node) -> bool:
-        """Tell whether a directory that was found must be listed: it is new, or not watched or readable so far."""
-        return not child.listed or child.watch is None or child in self._retries.skipped
+        """Tell whether a directory that was found must be listed: it is new, or neither seen to nor readable so far."""
+        if not child.listed or child in self._retries.skipped:
+            return True
+        return child.watch is None and child not in self.polled
 
     def open(self, node: Node, path: bytes, taken: Group | None) -> int | None:
         """Open a directory for the work that was taken; None if that is to be done later."""
@@ -77,15 +88,14 @@ class Places:
         """Watch the directory that was opened at a node's path, whichever it is by now."""
         own = os.fstat(fd)
         self.identify(node, own.st_dev, own.st_ino)
-        try:
-            watch = self._shards.add_watch(fd, own.st_dev, own.st_ino)
-        except OSError as err:  # ENOSPC mostly; it degrades and is said, it never stops the source
-            self.unwatched.add(node)
-            self.watch_error = err.strerror or str(err)
-            return
-        self.unwatched.discard(node)
+        self.warm(node, own.st_mtime)
         self._retries.skipped.pop(node, None)
-        unheld = self._tree.hold_watch(node, watch)
+        watch = self._add_watch(node, fd, own)
+        if watch is None or own.st_dev in self.silent_devices:
+            self.polled.setdefault(node, 0)
+        else:
+            self.polled.pop(node, None)
+        unheld = self._tree.release_watch(node) if watch is None else self._tree.hold_watch(node, watch)
         self._recorder.watched(node)
         if unheld is not None:
             self._shards.remove_watch(unheld)
@@ -101,6 +111,49 @@ class Places:
         other = self._translator.take_moving(device, inode)
         if other is not None:
             self._translator.drop(other)
+
+    def hope(self) -> None:
+        """Try again whether there are watches to be had, since others may have given some back."""
+        self._may_hope = True
+        self._shards.grow()
+
+    def may_be_watched(self, node: Node) -> bool:
+        """Tell whether to try to watch a directory that is not watched and has not changed."""
+        return self._may_hope and node.watch is None
+
+    def warm(self, node: Node, at_s: float) -> None:
+        """Something happened in a directory then, in seconds since the epoch; what is ahead of the clock is now."""
+        node.heat = max(node.heat, int(min(at_s, time.time())))
+
+    def get_unwatched(self) -> int:
+        """Return how many directories are listed and not watched."""
+        return sum(node.watch is None for node in self.polled)
+
+    @contextlib.contextmanager
+    def opened(self, path: bytes) -> Iterator[int]:
+        """Open a directory for a look that promises nothing; raises as `open_directory` does."""
+        fd = open_directory(self._root, path)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _add_watch(self, node: Node, fd: int, own: os.stat_result) -> int | None:
+        """Add a watch, if need be in the place of a colder directory's; None if there is none to be had."""
+        while True:
+            try:
+                watch = self._shards.add_watch(fd, own.st_dev, own.st_ino)
+                self._budget.add(node)
+                return watch
+            except OSError as err:  # ENOSPC mostly; it degrades and is said, it never stops the source
+                self.watch_error = err.strerror or str(err)
+            self._may_hope = False
+            colder = self._budget.pick(node.heat)
+            unheld = None if colder is None else self._tree.release_watch(colder)
+            if colder is None or unheld is None:
+                return None
+            self.polled[colder] = 0
+            self._shards.remove_watch(unheld)
 
     def get_child(self, node: Node, name: bytes, status: os.stat_result, age: int) -> Node:
         """
@@ -134,6 +187,6 @@ class Places:
         for node in gone:
             self._work.forget(node)
             self._retries.skipped.pop(node, None)
-            self.unwatched.discard(node)
+            self.polled.pop(node, None)
         for watch in unheld:
             self._shards.remove_watch(watch)

@@ -15,6 +15,7 @@ from fustor_source_fs.shards import Shards
 
 _READ_BYTES: Final = 1 << 20
 _SMALL_READ_BYTES: Final = 16 << 10
+_LOOK_FOR_INSTANCES_MS: Final = 1_000
 _NAP_S: Final = 0.0005
 """
 Slept before a read while little comes: a file's creation, writes and close are then one read and
@@ -97,14 +98,16 @@ class Reader:
 
     def _run(self) -> None:
         poll = select.poll()
-        fds = self._shards.get_fds()
-        for fd in fds:
-            poll.register(fd, select.POLLIN)
+        fds: list[int] = []
         poll.register(self._stop_fd, select.POLLIN)
         poll.register(self._mounts_fd, select.POLLPRI)
         count = 0
         while True:
-            ready = dict(poll.poll())
+            if not fds:
+                fds = self._shards.get_fds()
+                for fd in fds:
+                    poll.register(fd, select.POLLIN)
+            ready = dict(poll.poll(None if fds else _LOOK_FOR_INSTANCES_MS))
             if self._stop_fd in ready:
                 return
             if self._mounts_fd in ready:

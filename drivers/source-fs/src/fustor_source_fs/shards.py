@@ -8,6 +8,7 @@ fills no other queue. A rename may so be told by two instances, its halves read 
 order; the translator and the looks are right all the same.
 """
 
+import errno
 from typing import Final
 
 from fustor_core.errors import Unavailable
@@ -23,17 +24,24 @@ class Shards:
 
     A watch is named by a number that holds its shard and the instance's watch descriptor.
 
-    Raises:
-        Unavailable: Not even one instance is to be had.
+    With fewer of them an overflow costs more; with none at all every watch is refused.
     """
 
     def __init__(self) -> None:
-        self._instances = [Inotify()]
+        self._instances: list[Inotify] = []
+        self._problem = ""
+        self.grow()
+
+    def grow(self) -> bool:
+        """Take instances if there are none yet; tells whether there are some now that there were none."""
+        if self._instances:
+            return False
         try:
             while len(self._instances) < SHARDS:
                 self._instances.append(Inotify())
-        except Unavailable:
-            pass  # the queue is shorter and an overflow costs more, nothing else
+        except Unavailable as err:
+            self._problem = str(err)
+        return bool(self._instances)
 
     def __len__(self) -> int:
         return len(self._instances)
@@ -44,11 +52,16 @@ class Shards:
 
     def add_watch(self, directory_fd: int, device: int, inode: int) -> int:
         """
-        Watch the directory behind a descriptor, which has that identity; raises as `Inotify.add_watch` does.
+        Watch the directory behind a descriptor, which has that identity.
 
         Returns:
             The watch; the known one if the directory is watched already.
+
+        Raises:
+            OSError: EMFILE when there is no instance; others as of `Inotify.add_watch`.
         """
+        if not self._instances:
+            raise OSError(errno.EMFILE, self._problem)
         shard = hash((device, inode)) % len(self._instances)
         return name_watch(shard, self._instances[shard].add_watch(directory_fd))
 

@@ -13,6 +13,7 @@ pairs (a to b, then b to a): the directory that the first pair displaces stays d
 until the read batch ends, to be what the second pair moves.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -68,6 +69,7 @@ class Translator:
 
     def feed(self, records: Sequence[Record]) -> None:
         """Take in the records of one read."""
+        heat = int(time.time())
         for record in records:
             if record.mask & b.IN_Q_OVERFLOW:
                 self.overflow(get_shard(record.watch))
@@ -78,6 +80,7 @@ class Translator:
                         self._work.mark_dirty(node)
             else:
                 for node in self._tree.get_holders(record.watch):
+                    node.heat = heat
                     self._feed_node(node, record)
         for node in self._displaced.values():
             self.drop(node)

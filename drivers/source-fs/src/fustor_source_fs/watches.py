@@ -20,7 +20,19 @@ class Node:
         parent: The node above; None for the root and for detached nodes.
     """
 
-    __slots__ = ("arrived", "children", "device", "generation", "inode", "listed", "name", "parent", "times", "watch")
+    __slots__ = (
+        "arrived",
+        "children",
+        "device",
+        "generation",
+        "heat",
+        "inode",
+        "listed",
+        "name",
+        "parent",
+        "times",
+        "watch",
+    )
 
     def __init__(self, name: bytes, parent: "Node | None") -> None:
         self.name = name
@@ -33,6 +45,8 @@ class Node:
         """Index of the last complete listing, negative if it was not sent; 0 if there was none."""
         self.times: tuple[int, int] | None = None
         """mtime and ctime, nanoseconds, as its last acknowledged listing began; None if they say nothing."""
+        self.heat = 0
+        """When something was last known to happen in it, whole seconds since the epoch."""
         self.generation = 0
         """Raised by every move of this node or one above it, and by `void_listing`."""
         self.arrived = False
@@ -207,6 +221,15 @@ class Tree:
             for node in self.get_holders(watch)
             if self.get_path(node) is not None
         ]
+
+    def get_watched(self) -> Iterator[Node]:
+        """Yield the nodes that hold watches."""
+        for watch in self._holders:
+            yield from self.get_holders(watch)
+
+    def is_sole_holder(self, node: Node) -> bool:
+        """Tell whether a node holds a watch that would be free without it."""
+        return node.watch is not None and self._holders[node.watch] is node
 
     def forget_watch(self, watch: int) -> tuple[Node, ...]:
         """The kernel has removed a watch: take it from its holders and return them."""
