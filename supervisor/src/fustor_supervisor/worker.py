@@ -19,6 +19,7 @@ from typing import Final
 
 from fustor_supervisor import messages, policy
 from fustor_supervisor.account import Account
+from fustor_supervisor.causes import add_condition, explain_exit, explain_growth, explain_stop
 from fustor_supervisor.decisions import Decision, Dump, Inspect, Kill, Send, Spawn, Wait
 from fustor_supervisor.exitcodes import ExitCode
 from fustor_supervisor.process import Exit
@@ -30,8 +31,6 @@ MAX_DEATHS: Final = 10
 DUMP_S: Final = 0.2  # for a stuck worker to write its stacks before it is killed
 KILL_LIMIT_S: Final = 5.0  # a process that SIGKILL did not end in this time is in uninterruptible sleep
 FORK_RETRY_S: Final = 0.1  # what refused a fork will not have changed at once
-# What a process says that is refused memory; a thread needs some for its stack.
-_SIGNS_OF_SHORTAGE: Final = ("MemoryError", "Cannot allocate memory", "can't start new thread")
 _log = logging.getLogger(__name__)
 
 
@@ -211,15 +210,12 @@ class Worker:
 
     def on_measured(self, memory_bytes: int | None, now: float) -> list[Decision]:
         """Compare what it uses with its soft ceiling; one that is above is stopped once it owes no work."""
-        ceiling = self.spec.resources.soft_memory_bytes
-        if self.state is not WorkerState.RUNNING or memory_bytes is None or ceiling is None:
+        if self.state is not WorkerState.RUNNING or memory_bytes is None:
             return []
         self._memory_bytes = memory_bytes
-        concern = None
-        if memory_bytes > ceiling:
-            concern = f"it uses {memory_bytes / 1e6:.0f} MB of memory, its soft ceiling is {ceiling / 1e6:.0f} MB"
-            if self._concern is None:
-                _log.warning("worker too large name=%s pid=%s reason=%s", self.spec.name, self.pid, concern)
+        concern = explain_growth(memory_bytes, self.spec.resources)
+        if concern is not None and self._concern is None:
+            _log.warning("worker too large name=%s pid=%s reason=%s", self.spec.name, self.pid, concern)
         if concern != self._concern:
             self._concern = concern
             self.changes += 1
@@ -278,9 +274,9 @@ class Worker:
     def on_inspected(self, condition: str | None) -> None:
         """Take in what the process is doing, if that is known: the cause, as far as one can see from outside."""
         if self.state is WorkerState.ABANDONED:
-            self._fault = self.last_error = "; ".join(filter(None, ("SIGKILL does not end it", condition)))
+            self._fault = self.last_error = add_condition("SIGKILL does not end it", condition)
         elif self._fault is not None:
-            self._fault = "; ".join(filter(None, (self._fault, condition)))
+            self._fault = add_condition(self._fault, condition)
         _log.error("worker %s name=%s pid=%s reason=%s", self.state.value, self.spec.name, self.pid, self._fault)
 
     # -- how it stands --------------------------------------------------------------------
@@ -365,13 +361,10 @@ class Worker:
         return [self._wait(now + delay_s)]
 
     def _note_death(self, exit: Exit, now: float, output: str, *, asked: bool) -> None:
-        reason = self._fault or self._said or _describe_exit(exit)
-        ceiling = self.spec.resources.hard_memory_bytes
-        if ceiling is not None and any(sign in reason for sign in _SIGNS_OF_SHORTAGE):
-            reason = f"it needs more memory than its hard ceiling of {ceiling / 1e6:.0f} MB: {reason}"
         if asked:
-            reason = "stopped as asked" if not self._was_killed else "stopped as asked, by SIGKILL after the grace"
+            reason = explain_stop(self._was_killed)
         else:
+            reason = self._fault or explain_exit(exit, self._said, self.spec.resources)
             self.last_error = reason
         death = Death(
             at=self._wall(),
@@ -390,13 +383,3 @@ class Worker:
     def _take_report(self, report: messages.Progress, now: float) -> None:
         if self._account.take_report(report, now):
             self.changes += 1
-
-
-def _describe_exit(exit: Exit) -> str:
-    if exit.signal is not None:
-        return f"killed by {exit.signal}"
-    if exit.code is None:
-        return "ended in an unknown way"
-    if exit.code == ExitCode.OK:
-        return "its main returned without being asked to stop"
-    return f"exited with code {exit.code}"
