@@ -51,7 +51,7 @@ def test_a_tester_by_the_document_finds_no_fault(fusion: FusionUnderTest, tmp_pa
         document = _narrow(client.get(f"{fusion.endpoint}/api/v1/openapi.json").json(), [ours, public])
         try:
             said = run_schema_tester(
-                tmp_path / "tester", document, endpoint=fusion.endpoint, key=fusion.agent_key, max_time_s=150)
+                tmp_path / "tester", document, endpoint=fusion.endpoint, key=fusion.agent_key, max_time_s=120)
         except NotInstallable as err:
             pytest.skip(f"the tester cannot be installed here: {err}")
         assert f"{len(list_operations(document))} selected" in said
