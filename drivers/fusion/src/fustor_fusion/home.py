@@ -50,6 +50,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.state_dir / "status.json"
 
     @property
+    def deaths(self) -> Path:
+        """How the last processes of the server ended."""
+        return self.state_dir / "deaths.json"
+
+    @property
     def keys(self) -> Path:
         """The keys, unless `keys_file` names another file."""
         return self.state_dir / "keys.json"

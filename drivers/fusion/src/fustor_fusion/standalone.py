@@ -84,6 +84,7 @@ def run(
         next_epoch=itertools.count(1).__next__,
         publish=publish,
         status_path=home.status,
+        history_path=home.deaths,
         on_reopen_logs=logs.reopen,
         notifier=Notifier(),
     )

@@ -41,12 +41,13 @@ class ProcessInfo(msgspec.Struct, frozen=True):
 
 
 class ExitInfo(msgspec.Struct, frozen=True):
-    """How a process of a worker ended, as the supervisor tells it."""
+    """How a process of a worker ended, as the supervisor tells it; `output` is what it wrote last to standard error."""
 
     at: str
     code: int | None
     signal: str | None
     reason: str
+    output: str = ""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
