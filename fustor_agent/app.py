@@ -30,6 +30,9 @@ from fustor_supervisor.status import SupervisorStatus
 _PRELOADED: Final = ("msgspec", "multiprocess", "psutil", "pyinotify", "requests", "yaml")
 """Imported once before the first fork, so that workers share their memory; none starts a thread."""
 
+_PATIENCE_S: Final = 2.0
+"""What is wrong right after the start may be over soon: a pusher asks before the embedded Fusion listens."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -79,6 +82,7 @@ class _App:
         self._config = config
         self._paths = paths
         self._on_ready: Callable[[str], None] | None = on_ready
+        self._settled_s = float("inf")
         self._on_progress = on_progress
         self._reserve = IndexReserve(paths.state_dir / "index-reserve")
         self._identity = make_identity(paths, self._reserve)
@@ -129,8 +133,11 @@ class _App:
             self._on_progress(composed)
         self._notifier.status(summarize(composed))
         if self._on_ready is not None and all(worker.state in SETTLED for worker in supervisor.workers):
-            say, self._on_ready = self._on_ready, None
-            say("\n".join(find_faults(composed)))
+            faults = find_faults(composed)
+            self._settled_s = min(self._settled_s, supervisor.made_s)
+            if not faults or supervisor.made_s >= self._settled_s + _PATIENCE_S:
+                say, self._on_ready = self._on_ready, None
+                say("\n".join(faults))
         return status.encode(composed)
 
     # -- what the console asks for ----------------------------------------------------------

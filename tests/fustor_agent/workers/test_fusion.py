@@ -41,9 +41,8 @@ def test_it_serves_its_views_from_ready_until_the_stop(settings: FusionSettings,
         )
         with urllib.request.urlopen(request, timeout=DEADLINE_S) as answer:
             assert answer.status == 200
-        until(lambda: runtime.reports, within_s=DEADLINE_S, what="a report")
+        until(lambda: runtime.reports and runtime.reports[-1].phase == "serving", within_s=DEADLINE_S, what="a report")
         assert runtime.reports[-1].report.views.keys() == {"p"}
-        assert runtime.reports[-1].phase == "serving"
     finally:
         runtime.stop()
         thread.join(DEADLINE_S)
