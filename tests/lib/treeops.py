@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _RENAME_EXCHANGE = 2
+_COPIED_LEVELS = 30
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -247,7 +248,9 @@ class RandomTree:
         source, target = self._entry(files=False), self._fresh()
         if os.path.islink(source) or target.startswith(source + b"/") or len(self._entries()) > 400:
             return "copy skipped"
-        shutil.copytree(source, target, symlinks=True, ignore=_only_copyable)
+        shutil.copytree(
+            source, target, symlinks=True, ignore=lambda path, names: _leave_out(source, path, names)
+        )
         return f"cp -a {source!r} {target!r}"
 
     def replace(self) -> str:
@@ -258,7 +261,10 @@ class RandomTree:
         return f"replace {target!r} by way of {temporary!r}"
 
 
-def _only_copyable(directory: bytes, names: list[bytes]) -> list[bytes]:
+def _leave_out(source: bytes, directory: bytes, names: list[bytes]) -> list[bytes]:
+    """Name what is not copied: special files, and all from a depth on; another writer may move the copy into itself."""
+    if directory.count(b"/") - source.count(b"/") > _COPIED_LEVELS:
+        return names
     paths = [(name, os.path.join(directory, name)) for name in names]
     return [
         name for name, path in paths if not (os.path.isfile(path) or os.path.isdir(path) or os.path.islink(path))
