@@ -67,7 +67,7 @@ class World:
 
     def change(self) -> list[Way]:
         """Do something; returns the names at which something happened."""
-        verb = self.rng.choice((self.make, self.make, self.write, self.remove, self.move, self.move))
+        verb = self.rng.choice((self.make, self.make, self.make, self.write, self.remove, self.move, self.move))
         self.tick()
         return verb()
 
@@ -119,7 +119,11 @@ class World:
             del self.nodes[other]
 
     def _any_way(self) -> Way:
-        return tuple(self.rng.choice(NAMES) for _ in range(self.rng.randint(1, MAX_DEPTH)))
+        """Name a place in a directory that is there, mostly a free one, so that the tree grows."""
+        directories = [(), *(way for way in sorted(self.nodes) if self.nodes[way].directory and len(way) < MAX_DEPTH)]
+        places = [(*above, name) for above in directories for name in NAMES]
+        free = [way for way in places if way not in self.nodes]
+        return self.rng.choice(free if free and self.rng.random() < 0.8 else places)
 
     def _known_way(self) -> Way:
         return self.rng.choice(sorted(self.nodes)) if self.nodes else ()
@@ -129,6 +133,8 @@ class Batch(NamedTuple):
     """What was sent and is not acknowledged."""
 
     body: bytes
+    number: int
+    """Grows with each batch of its agent: they are pushed in the order in which they were made, whatever the lane."""
     names: set[Way]
     """The names of which it says something; a directory's says that it was listed."""
     is_walk: bool
@@ -194,6 +200,7 @@ class Agent:
         self.alive = True
         self.epoch = 0
         self.index = 0
+        self.sent = 0
         self.begin()
 
     def begin(self) -> None:
@@ -217,9 +224,11 @@ class Agent:
                 self._walk_quietly(child)
 
     def note(self, ways: list[Way]) -> None:
-        """Learn that something happened."""
+        """Learn that something happened; a directory that has come or gone is listed again, though it be back."""
         if self.alive:
             self.pending.update(dict.fromkeys(ways))
+            self.known = {inode: way for inode, way in self.known.items()
+                          if not any(way[: len(each)] == each for each in ways)}
 
     def walk(self, lane: MessageSource, top: Way = ()) -> None:
         """Begin to list everything below a directory, unless that lane does so already."""
@@ -317,7 +326,9 @@ class Agent:
         """Do one of the things that it owes."""
         todo: list[Callable[[], None]] = [self.look] * bool(self.pending)
         todo += [lambda lane=lane: self.list_one(lane) for lane in self.walks]  # type: ignore[misc]
-        todo += [lambda lane=lane: self.deliver(lane) for lane, queue in self.lanes.items() if queue]  # type: ignore[misc]
+        waiting = {lane: queue[0].number for lane, queue in self.lanes.items() if queue}
+        if waiting:
+            todo.append(lambda: self.deliver(min(waiting, key=waiting.__getitem__)))
         if todo:
             self.world.rng.choice(todo)()
 
@@ -330,7 +341,9 @@ class Agent:
     def _send(self, lane: MessageSource, items: list[FsItem], names: set[Way], *, is_walk: bool = False) -> None:
         seq = self.seqs[lane] = self.seqs.get(lane, 0) + 1
         head = b"".join(map(msgspec.msgpack.encode, (self.epoch, lane.value, seq)))
-        self.lanes.setdefault(lane, deque()).append(Batch(b"\x94" + head + encode_items(items), names, is_walk, set()))
+        self.sent += 1
+        batch = Batch(b"\x94" + head + encode_items(items), self.sent, names, is_walk, set())
+        self.lanes.setdefault(lane, deque()).append(batch)
 
     def _gone(self, index: int, way: Way) -> FsItem:
         return DeleteEvent(index=index, message_source=RT, event_schema="fs", table="files",
