@@ -10,6 +10,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,9 @@ class Differential:
         Compare view and tree.
 
         Returns:
-            The differences, and whether all are of files with several names: what happens to such a
-            file through a name that is outside by the time of the look causes no event, and is an audit's to find.
+            The differences, and whether all may be of files with several names, or of the ctime of one whose
+            other names are gone: what happens to such a file through a name that is outside by the time of the
+            look, or whose records an overflow took, tells nothing of this one, and is an audit's to find.
         """
         view = until(self._export, within_s=120, what=f"an answer; {context}")
         assert view is not None
@@ -90,7 +92,9 @@ class Differential:
         found = differences(tree, view, link_counts=False)
         for path in tree.keys() & view.keys():
             kinds = {tree[path].type, view[path].type}
-            if DIRECTORY not in kinds and len(kinds) == 1 and max(tree[path].nlink, view[path].nlink) > 1:
+            had_links = replace(view[path], ctime_ns=tree[path].ctime_ns) == tree[path]
+            has_links = max(tree[path].nlink, view[path].nlink) > 1
+            if DIRECTORY not in kinds and len(kinds) == 1 and (has_links or had_links):
                 view[path] = tree[path]
         return found, not differences(tree, view)
 
