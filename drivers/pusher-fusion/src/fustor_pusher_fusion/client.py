@@ -93,6 +93,8 @@ class Channel:
 
     def __init__(self, target: Target, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._target = target
+        self._base: requests.PreparedRequest | None = None
+        self._proxies = {} if target.proxy is None else {"http": target.proxy, "https": target.proxy}
         self._clock = clock
         self._http: requests.Session | None = None
         self._used_at: float | None = None
@@ -169,35 +171,39 @@ class Channel:
 
     def _session(self) -> requests.Session:
         if self._http is None:
-            http = requests.Session()
-            http.trust_env = False
-            http.verify = self._target.verify
-            if self._target.proxy is not None:
-                http.proxies = {"http": self._target.proxy, "https": self._target.proxy}
-            http.headers.clear()
-            http.headers.update(
-                {
-                    "User-Agent": USER_AGENT,
-                    "X-API-Key": self._target.key,
-                    "Accept": JSON,
-                    "Accept-Encoding": "identity",
-                    "Connection": "keep-alive",
-                }
-            )
-            self._http = http
+            self._http = requests.Session()
+            self._http.trust_env = False
         return self._http
+
+    def _request(self, method: str, path: str, body: bytes | None, content_type: str) -> requests.PreparedRequest:
+        if self._base is None:  # what all requests share is checked once: it takes longer than many an answer
+            url = f"{self._target.endpoint.rstrip('/')}/api/v1/pipe/"
+            headers = {
+                "User-Agent": USER_AGENT,
+                "X-API-Key": self._target.key,
+                "Accept": JSON,
+                "Accept-Encoding": "identity",
+                "Connection": "keep-alive",
+            }
+            self._base = requests.Request("GET", url, headers).prepare()
+        request = self._base.copy()
+        request.method = method
+        request.url = f"{self._base.url}{path}"
+        if body is not None:
+            request.headers["Content-Type"] = content_type
+        request.prepare_body(body, None)
+        return request
 
     def _send(
         self, method: str, path: str, body: bytes | None, content_type: str, read_timeout_s: float | None
     ) -> Answer:
         target = self._target
         try:
-            response = self._session().request(
-                method,
-                f"{target.endpoint.rstrip('/')}/api/v1/pipe/{path}",
-                data=body,
-                headers={"Content-Type": content_type} if body is not None else {},
+            response = self._session().send(
+                self._request(method, path, body, content_type),
                 timeout=(target.connect_timeout_s, read_timeout_s or target.read_timeout_s),
+                verify=target.verify,
+                proxies=self._proxies,
                 allow_redirects=False,
                 stream=True,
             )
