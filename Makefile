@@ -42,7 +42,7 @@ run: setup  ## watch a directory in the foreground: make run WATCH=/some/dir
 	@exec $(BIN)/fustor-agent start --watch "$$WATCH"
 
 test: setup-dev  ## all tests but chaos and bench; ARGS goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),tests/halves.py)
 
 lint: setup-dev  ## ruff
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,23 @@ def test_test_sets_everything_up_and_runs_pytest(folder: Path) -> None:
     assert [line for line in ran if "constraints-dev.txt" in line]
     assert ran[-1] == "python -m pytest -k oracle"
     make(folder, "test")
-    assert record(folder) == ["python -m pytest"]
+    assert record(folder) == ["python tests/halves.py"]
+
+
+HALVES = ("tests/e2e/test_one.py", "tests/e2e/test_public_two.py", "tests/test_three.py")
+
+
+@pytest.mark.parametrize("failing", [None, *HALVES])
+def test_both_halves_run_every_test_once_and_both_must_pass(tmp_path: Path, failing: str | None) -> None:
+    (tmp_path / "tests" / "e2e").mkdir(parents=True)
+    for name in HALVES:
+        (tmp_path / name).write_text(f"def test_it():\n    assert {name != failing}\n")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "halves.py"], cwd=tmp_path,
+        capture_output=True, text=True, timeout=60, check=False,
+    )
+    assert (done.returncode == 0) is (failing is None)
+    assert [done.stdout.count(f"{name} {'F' if name == failing else '.'}") for name in HALVES] == [1, 1, 1]
 
 
 def test_a_removed_environment_is_made_again(folder: Path) -> None:
