@@ -27,8 +27,11 @@ from fustor_supervisor.notifier import Notifier
 from fustor_supervisor.requests import RequestResult
 from fustor_supervisor.status import SupervisorStatus
 
-_PRELOADED: Final = ("msgspec", "multiprocess", "psutil", "pyinotify", "requests", "yaml")
-"""Imported once before the first fork, so that workers share their memory; none starts a thread."""
+_PRELOADED: Final = ("msgspec", "multiprocess", "psutil", "pyinotify", "yaml")
+"""
+Imported once before the first fork, so that workers share their memory; none starts a thread.
+What only one kind of worker needs is imported there: an HTTP library would be a third of the supervisor.
+"""
 
 _PATIENCE_S: Final = 2.0
 """What is wrong right after the start may be over soon: a pusher asks before the embedded Fusion listens."""

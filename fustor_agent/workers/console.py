@@ -5,7 +5,6 @@ The web server has the main thread's work but not the main thread: in the main t
 would take the signals, which belong to the supervisor's side of the worker.
 """
 
-import asyncio
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -48,6 +47,8 @@ def main(runtime: "Runtime", config: ConsoleSettings) -> None:
         config: Where to listen, and the token.
     """
     # After the fork: only this worker pays for the web stack.
+    import asyncio
+
     import uvicorn
 
     from fustor_agent.console.board import StatusBoard
