@@ -5,10 +5,9 @@ import os
 import random
 import resource
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -146,21 +145,10 @@ class Chaos:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Change both trees for the time of a `with` block."""
-        stop = threading.Event()
-
-        def write(writer: RandomTree) -> None:
-            while not stop.wait(0.01):
-                writer.step()
-
-        threads = [threading.Thread(target=write, args=(writer,)) for writer in self.writers]
-        for thread in threads:
-            thread.start()
-        try:
+        with ExitStack() as ends:
+            for writer in self.writers:
+                ends.enter_context(writer.at_work(pause_s=0.01))
             yield
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
 
     def await_changes(self, count: int) -> None:
         """Wait until so many more changes were made."""

@@ -3,7 +3,6 @@
 import json
 import random
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,19 +40,8 @@ class Watched:
         """Change the tree for the time of a `with` block; at its end the view is compared with the tree."""
         seed = random.randrange(1 << 30)
         writer = RandomTree(self.inside, self.outside, random.Random(seed))
-        stop = threading.Event()
-
-        def write() -> None:
-            while not stop.wait(0.002):
-                writer.step()
-
-        thread = threading.Thread(target=write)
-        thread.start()
-        try:
+        with writer.at_work(pause_s=0.002):
             yield writer
-        finally:
-            stop.set()
-            thread.join()
         self.agent.wait_ready()
         self.assert_exact(f"seed {seed}\n" + "\n".join(writer.log[-40:]))
 

@@ -265,15 +265,8 @@ _WORKERS = ("watch.source", "watch.pusher", "fusion", "console")
 def test_killing_workers_ten_times_each_under_load_loses_nothing(watched: Watched, workers: tuple[str, ...]) -> None:
     seed = random.randrange(1 << 30)
     writer = RandomTree(watched.inside, watched.outside, random.Random(seed))
-    stop = threading.Event()
-    thread = threading.Thread(target=_write_until, args=(writer, stop))
-    thread.start()
-    try:
-        with ThreadPoolExecutor(len(workers)) as killers:
-            list(killers.map(lambda worker: _kill_ten_times(watched.agent, worker), workers))
-    finally:
-        stop.set()
-        thread.join()
+    with writer.at_work(pause_s=0), ThreadPoolExecutor(len(workers)) as killers:
+        list(killers.map(lambda worker: _kill_ten_times(watched.agent, worker), workers))
     watched.agent.wait_ready(60)
     watched.assert_exact(f"seed {seed}\n" + "\n".join(writer.log[-20:]))
 
@@ -332,11 +325,6 @@ def _let_write(writers: list[RandomTree], steps: int) -> None:
 
 def _write(writer: RandomTree, steps: int) -> None:
     for _ in range(steps):
-        writer.step()
-
-
-def _write_until(writer: RandomTree, stop: threading.Event) -> None:
-    while not stop.is_set():
         writer.step()
 
 

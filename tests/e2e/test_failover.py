@@ -1,7 +1,6 @@
 """Two agents on one tree and one standalone Fusion: one leads, one follows, and whoever goes, the view ends exact."""
 
 import random
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,19 +92,8 @@ class Pair:
         """Change the tree for the time of a `with` block; at its end the view is compared with the tree."""
         seed = random.randrange(1 << 30)
         writer = RandomTree(self.inside, self.outside, random.Random(seed))
-        stop = threading.Event()
-
-        def write() -> None:
-            while not stop.wait(0.005):  # steady, not as fast as can be: what is tested is the change of roles
-                writer.step()
-
-        thread = threading.Thread(target=write)
-        thread.start()
-        try:
+        with writer.at_work(pause_s=0.005):  # steady, not as fast as can be: what is tested is the change of roles
             yield writer
-        finally:
-            stop.set()
-            thread.join()
         self.assert_exact(f"seed {seed}\n" + "\n".join(writer.log[-40:]))
 
 

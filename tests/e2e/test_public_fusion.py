@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -170,7 +169,7 @@ def test_two_minutes_of_steady_writing_cost_no_heartbeat_and_no_change(pushed: P
 def test_a_killed_worker_costs_no_change(pushed: Pushed, worker: str) -> None:
     seed = random.randrange(1 << 30)
     writer = UniqueNames(pushed.inside, pushed.outside, random.Random(seed))
-    with _writing(writer):
+    with writer.at_work(pause_s=0.02):
         for _ in range(3):
             pid = pushed.agent.kill(worker, signal.SIGKILL)
             until(
@@ -192,23 +191,3 @@ def test_a_restarted_public_fusion_gets_a_new_session_and_all_of_the_tree(pushed
     assert pushed.pipe()["session_id"] not in (None, before)
     (pushed.inside / "later").write_text("1")
     pushed.assert_same("after it came back")
-
-
-class _writing:
-    """Let a writer work in a thread for the time of a `with` block."""
-
-    def __init__(self, writer: RandomTree) -> None:
-        self._writer = writer
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._write)
-
-    def _write(self) -> None:
-        while not self._stop.wait(0.02):
-            self._writer.step()
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()

@@ -5,7 +5,9 @@ import os
 import random
 import shutil
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _RENAME_EXCHANGE = 2
@@ -53,6 +55,23 @@ class RandomTree:
             said = f"{operation.__name__} refused: {err.strerror}"
         self.log.append(said)
         return said
+
+    @contextmanager
+    def at_work(self, *, pause_s: float) -> Iterator[None]:
+        """Do operations in a thread, with a pause after each, for the time of a `with` block."""
+        stop = threading.Event()
+
+        def work() -> None:
+            while not stop.wait(pause_s):
+                self.step()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     # -- choosing ---------------------------------------------------------------------------
 

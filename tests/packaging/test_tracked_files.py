@@ -34,11 +34,13 @@ def test_no_tracked_file_names_a_path_of_one_machine() -> None:
     assert [line for path in files() if path != this for line in occurrences(path, own)] == []
 
 
-@pytest.mark.parametrize("text", ["cd /work/x", '"/home/me/data"', "(/root/.cache)", "=/opt/python"])
-def test_a_path_of_one_machine_is_recognised(text: str) -> None:
-    assert MACHINE_PATH.search(text)
+@pytest.mark.parametrize("text", ["cd /{}/x", '"/{}/me/data"', "(/{}/.cache)", "=/{}/python"])
+@pytest.mark.parametrize("top", ["work", "home", "root", "opt"])
+def test_a_path_of_one_machine_is_recognised(text: str, top: str) -> None:
+    assert MACHINE_PATH.search(text.format(top))
 
 
-@pytest.mark.parametrize("text", ["~/work/x", "$HOME/opt/x", "a/home/b", "/data/research", "/workers/x"])
-def test_other_paths_are_not(text: str) -> None:
-    assert not MACHINE_PATH.search(text)
+@pytest.mark.parametrize("text", ["~/{}/x", "$HOME/{}/x", "a/{}/b", "/data/{}", "/{}ers/x"])
+@pytest.mark.parametrize("top", ["work", "home", "root", "opt"])
+def test_other_paths_are_not(text: str, top: str) -> None:
+    assert not MACHINE_PATH.search(text.format(top))
