@@ -18,6 +18,7 @@ from fustor_source_fs.inflight import Inflight
 from fustor_source_fs.listing import Lister
 from fustor_source_fs.looker import Looker
 from fustor_source_fs.mounts import Mounts
+from fustor_source_fs.observer import Means
 from fustor_source_fs.pace import Pace
 from fustor_source_fs.pending import Group, Work
 from fustor_source_fs.places import Places
@@ -73,24 +74,9 @@ class FsSource(SourceDriver):
             recorder=self._recorder,
         )
         self._events = Events(self._inflight, self._recorder)
-        self._looker = Looker(
-            takes,
-            tree=self._tree,
-            work=self._work,
-            retries=self._retries,
-            places=self._places,
-            events=self._events,
-            clock=context.clock,
-        )
-        self._lister = Lister(
-            takes,
-            tree=self._tree,
-            work=self._work,
-            retries=self._retries,
-            places=self._places,
-            events=self._events,
-            clock=context.clock,
-        )
+        means = Means(takes, self._tree, self._work, self._retries, self._places, self._events, context.clock)
+        self._looker = Looker(means)
+        self._lister = Lister(means)
         self._barriers: list[tuple[int, str]] = []
         self._following: list[Node] = []
         self._followed_from = 0

@@ -12,14 +12,11 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
-from fustor_core.clock import IndexClock
 from fustor_event_model import FsEvent, FsItem, FsRow, MessageSource
-from fustor_source_fs.events import Events
-from fustor_source_fs.pending import Group, Work
-from fustor_source_fs.places import Places
-from fustor_source_fs.retries import Retries
+from fustor_source_fs.observer import Means, Observer
+from fustor_source_fs.pending import Group
 from fustor_source_fs.scan import encode_name, make_row
-from fustor_source_fs.watches import Node, Tree
+from fustor_source_fs.watches import Node
 
 CHUNK_ROWS: Final = 1_000
 _TRUSTED_AGE_NS: Final = 10**9
@@ -46,37 +43,12 @@ class _Listing:
         self.complete = True
 
 
-class Lister:
-    """
-    Makes events of whole directories, and keeps the tree true to what it finds.
+class Lister(Observer):
+    """Looks at whole directories."""
 
-    Args:
-        takes: Tells which names of non-directories are sent; None takes all.
-        tree, work, retries, places, events: Shared with the driver, same thread.
-        clock: Stamps.
-        wall_ns: The clock of the file system's times, nanoseconds since the epoch.
-    """
-
-    def __init__(
-        self,
-        takes: Callable[[bytes], bool] | None,
-        *,
-        tree: Tree,
-        work: Work,
-        retries: Retries,
-        places: Places,
-        events: Events,
-        clock: IndexClock,
-        wall_ns: Callable[[], int] = time.time_ns,
-    ) -> None:
-        self._takes = takes
-        self._tree = tree
-        self._work = work
-        self._retries = retries
-        self._places = places
-        self._events = events
-        self._clock = clock
-        self._wall_ns = wall_ns
+    def __init__(self, means: Means) -> None:
+        super().__init__(means)
+        self._wall_ns: Callable[[], int] = time.time_ns  # the clock of the file system's times
         self._remembers_from = 0
         self.listed = 0
         self.looked = 0

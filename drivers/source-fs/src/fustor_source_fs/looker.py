@@ -9,49 +9,20 @@ and have everything below it looked at again, with higher indices.
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
-from fustor_core.clock import IndexClock
 from fustor_event_model import FsEvent, FsRow, MessageSource
-from fustor_source_fs.events import Events
-from fustor_source_fs.pending import Group, Work
-from fustor_source_fs.places import Places
-from fustor_source_fs.retries import Retries
+from fustor_source_fs.observer import Observer
+from fustor_source_fs.pending import Group
 from fustor_source_fs.scan import make_row
-from fustor_source_fs.watches import Node, Tree
+from fustor_source_fs.watches import Node
 
 _CHUNK_ROWS: Final = 1_000
 
 
-class Looker:
-    """
-    Makes events of names that changed, and keeps the tree true to what it finds.
-
-    Args:
-        takes: Tells which names of non-directories are sent; None takes all.
-        tree, work, retries, places, events: Shared with the driver, same thread.
-        clock: Stamps.
-    """
-
-    def __init__(
-        self,
-        takes: Callable[[bytes], bool] | None,
-        *,
-        tree: Tree,
-        work: Work,
-        retries: Retries,
-        places: Places,
-        events: Events,
-        clock: IndexClock,
-    ) -> None:
-        self._takes = takes
-        self._tree = tree
-        self._work = work
-        self._retries = retries
-        self._places = places
-        self._events = events
-        self._clock = clock
+class Looker(Observer):
+    """Looks at names that changed."""
 
     def look(
         self, node: Node, group: Group, lane: MessageSource = MessageSource.REALTIME
