@@ -1,12 +1,12 @@
 """The console of the running agent, as commands ask it."""
 
-import http.client
 import os
 from typing import Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
 
+from fustor_agent.httpclient import Server
 from fustor_agent.paths import AGENT, Paths
 from fustor_agent.secretfile import read_secret
 from fustor_agent.statusmodel import AgentInfo, AgentStatus, decode
@@ -14,7 +14,6 @@ from fustor_core.program.errors import ProgramError
 from fustor_core.program.pidfile import open_holder
 
 _TIMEOUT_S: Final = 60.0
-_OK: Final = 200
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -40,8 +39,7 @@ class ConsoleClient:
     """
 
     def __init__(self, address: str, token: str) -> None:
-        self._address = address
-        self._token = token
+        self._server = Server("the console", address, {"Authorization": f"Bearer {token}"})
 
     def act(self, pipe: str, action: str, **query: str) -> Answer:
         """
@@ -51,29 +49,17 @@ class ConsoleClient:
             ProgramError: The agent refuses, or the console does not answer.
         """
         words = urlencode({name: os.fsencode(value) for name, value in query.items()})
-        return self._ask("POST", f"/api/pipes/{quote(pipe, safe='')}/{action}?{words}")
+        body = self._call("POST", f"/api/pipes/{quote(pipe, safe='')}/{action}?{words}")
+        return msgspec.json.decode(body, type=Answer)
 
     def read_status(self) -> AgentStatus:
         """Return the status; raises ProgramError when the console does not answer."""
         return decode(self._call("GET", "/api/status"))
 
-    def _ask(self, method: str, path: str) -> Answer:
-        return msgspec.json.decode(self._call(method, path), type=Answer)
-
     def _call(self, method: str, path: str) -> bytes:
-        address = urlsplit(self._address)
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_TIMEOUT_S)
-        try:
-            connection.request(method, path, headers={"Authorization": f"Bearer {self._token}"})
-            response = connection.getresponse()
-            body = response.read()
-        except OSError as err:
-            raise ProgramError(f"the console at {self._address} does not answer ({err})") from err
-        finally:
-            connection.close()
-        if response.status != _OK:
-            raise ProgramError(_find_reason(body) or f"the console answered {response.status}")
-        return body
+        with self._server.ask(method, path, timeout_s=_TIMEOUT_S) as response:
+            self._server.require_ok(response)
+            return response.read()
 
 
 def find_console(paths: Paths) -> ConsoleClient:
@@ -103,10 +89,3 @@ def read_agent(paths: Paths) -> AgentInfo:
         return decode(paths.status.read_bytes()).agent
     except (OSError, msgspec.DecodeError) as err:
         raise ProgramError("the agent has not published its status yet; try again in a moment") from err
-
-
-def _find_reason(body: bytes) -> str:
-    try:
-        return msgspec.json.decode(body, type=Answer).detail
-    except msgspec.DecodeError:
-        return body.decode(errors="replace")

@@ -2,23 +2,21 @@
 
 import argparse
 import base64
-import contextlib
-import http.client
 import os
 import sys
 from collections.abc import Iterator
 from typing import Final, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
 
 from fustor_agent.consoleclient import read_agent
+from fustor_agent.httpclient import Server
 from fustor_agent.paths import find_paths
 from fustor_agent.secretfile import read_secret
 from fustor_core.program.errors import ProgramError
 
 _TIMEOUT_S: Final = 60.0
-_OK: Final = 200
 _NOT_FOUND: Final = 404
 
 T = TypeVar("T")
@@ -45,10 +43,6 @@ class Node(msgspec.Struct, frozen=True):
         return self.path if self.raw is None else os.fsdecode(base64.b64decode(self.raw))
 
 
-class _Refusal(msgspec.Struct, frozen=True):
-    detail: str = ""
-
-
 def read_lines(args: argparse.Namespace, endpoint: str, **query: str) -> Iterator[bytes]:
     """
     Ask a question whose answer has lines.
@@ -71,24 +65,16 @@ def read_lines(args: argparse.Namespace, endpoint: str, **query: str) -> Iterato
         query["raw"] = base64.urlsafe_b64encode(os.fsencode(path)).decode()
     if args.sync is not None:
         query["sync"] = f"{args.sync:g}"
-    address = urlsplit(agent.fusion)
-    with contextlib.closing(
-        http.client.HTTPConnection(address.hostname or "", address.port, timeout=_TIMEOUT_S + (args.sync or 0.0))
-    ) as connection:
-        try:
-            connection.request("GET", f"/api/v1/views/{quote(view, safe='')}/{endpoint}?{urlencode(query)}",
-                               headers={"X-API-Key": read_secret(paths.reader_key)})
-            response = connection.getresponse()
-            if response.status == _NOT_FOUND and path is not None:
-                raise ProgramError(f'"{path}" is not in the view "{view}"')
-            if response.status != _OK:
-                raise ProgramError(_find_reason(response.read()) or f"Fusion answered {response.status}")
-            because = response.headers["X-Fustor-Not-Current-Because"]
-            if because:
-                print(f"the view is not current: {because}", file=sys.stderr)
-            yield from response
-        except (OSError, http.client.HTTPException) as err:
-            raise ProgramError(f"Fusion at {agent.fusion} does not answer ({err})") from err
+    fusion = Server("Fusion", agent.fusion, {"X-API-Key": read_secret(paths.reader_key)})
+    question = f"/api/v1/views/{quote(view, safe='')}/{endpoint}?{urlencode(query)}"
+    with fusion.ask("GET", question, timeout_s=_TIMEOUT_S + (args.sync or 0.0)) as response:
+        if response.status == _NOT_FOUND and path is not None:
+            raise ProgramError(f'"{path}" is not in the view "{view}"')
+        fusion.require_ok(response)
+        because = response.headers["X-Fustor-Not-Current-Because"]
+        if because:
+            print(f"the view is not current: {because}", file=sys.stderr)
+        yield from response
 
 
 def read_answer(args: argparse.Namespace, kind: type[T], endpoint: str, **query: str) -> tuple[bytes, T]:
@@ -104,10 +90,3 @@ def _choose(wanted: str | None, views: list[str]) -> str:
         asked = f'there is no view "{wanted}"' if wanted else "there are several views"
         raise ProgramError(f"{asked}; use --view with one of: {', '.join(views)}")
     return wanted
-
-
-def _find_reason(body: bytes) -> str:
-    try:
-        return msgspec.json.decode(body, type=_Refusal).detail
-    except msgspec.DecodeError:
-        return body.decode(errors="replace")
