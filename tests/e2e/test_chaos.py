@@ -176,7 +176,7 @@ class Chaos:
     def assert_exact(self) -> None:
         views = {"near": self.agent.export(view="near"), "far": self.fusion.export()}
         for name, tree in self.trees.items():
-            found = differences(walk(bytes(tree)), views[name], link_counts=False)
+            found = differences(walk(bytes(tree)), views[name])
             assert not found, f"{name}\n" + "\n".join(found)
 
     def assert_no_process_too_many(self) -> None:

@@ -26,7 +26,7 @@ class Watched:
         self.database = agent.home / "state" / "fusion-watch.db"
 
     def assert_exact(self, what: str = "") -> None:
-        found = differences(walk(bytes(self.inside)), self.agent.export(), link_counts=False)
+        found = differences(walk(bytes(self.inside)), self.agent.export())
         assert not found, f"{what}\n" + "\n".join(found)
 
     def stats(self) -> dict[str, Any]:

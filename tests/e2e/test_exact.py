@@ -33,7 +33,7 @@ class Watched:
 
     def assert_exact(self, what: object = "") -> None:
         view = self.agent.export(sync=30)
-        found = differences(walk(bytes(self.inside)), view, link_counts=False)
+        found = differences(walk(bytes(self.inside)), view)
         assert not found, f"{what}\n" + "\n".join(found)
         assert not misplaced(view), what
 
@@ -244,6 +244,8 @@ def test_random_operations_of_several_writers_converge(watched: Watched) -> None
             for each in range(3)
         ]
         _let_write(writers, 60)
+        for writer in writers:
+            writer.show_links()
         watched.assert_exact(f"seed {seed}, round {round_number}")
 
 

@@ -84,7 +84,7 @@ class Pair:
 
     def assert_exact(self, what: str = "") -> None:
         """Compare the view, after a sync, with the tree; nobody may be writing."""
-        found = differences(walk(bytes(self.inside)), self.fusion.export(), link_counts=False)
+        found = differences(walk(bytes(self.inside)), self.fusion.export())
         assert not found, f"{what}\n" + "\n".join(found)
 
     @contextmanager

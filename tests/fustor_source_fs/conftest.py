@@ -18,7 +18,7 @@ from fustor_source_fs.reader import Reader
 from fustor_source_fs.records import Record, parse_records
 from fustor_source_fs.watches import Node
 from modelview import ModelView
-from oracle import DIRECTORY, differences, walk
+from oracle import differences, walk
 from treeops import RandomTree
 
 
@@ -193,22 +193,9 @@ class Pump:
 
     # -- what must be true -------------------------------------------------------------------
 
-    def differences(self, *, pattern: str | None = None, linked: bool = False) -> list[str]:
-        """
-        Say how the view differs from the tree.
-
-        Args:
-            pattern: The source's pattern.
-            linked: Files have or had several names. What happens to a file through one name
-                causes no event at the others, and nothing in the tree says which had others
-                once; so nothing but the type of a file is compared.
-        """
-        tree, view = walk(bytes(self.inside), pattern), self.view.get_entries()
-        if linked:
-            for path, entry in view.items():
-                if path in tree and entry.type == tree[path].type != DIRECTORY:
-                    view[path] = tree[path]
-        return differences(tree, view)
+    def differences(self, *, pattern: str | None = None) -> list[str]:
+        """Say how the view differs from the tree, of which only the names that match a pattern are watched."""
+        return differences(walk(bytes(self.inside), pattern), self.view.get_entries())
 
     def assert_exact(self, context: object = "", **how: Any) -> None:
         found = self.differences(**how)

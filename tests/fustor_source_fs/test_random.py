@@ -40,8 +40,9 @@ def test_every_single_operation_is_in_the_view_after_one_barrier(tree, pump, ope
     random_tree = operations(tree, seed, linked=linked)
     for number in range(150):
         said = random_tree.step()
+        random_tree.show_links()
         pump.sync()
-        pump.assert_exact(f"seed {seed}, operation {number}: {said}", linked=linked)
+        pump.assert_exact(f"seed {seed}, operation {number}: {said}")
 
 
 @LINKED
@@ -73,9 +74,10 @@ def one_run(tree, pump, operations, seed, way, linked, *, rounds) -> None:
         if follows:
             pump.start_snapshot()
         follows = False
+        random_tree.show_links()
         pump.sync()
         context = f"seed {seed}, round {number}: " + "\n".join(random_tree.log[-40:])
-        pump.assert_exact(context, linked=linked, pattern=WAYS[way].get("file_pattern"))
+        pump.assert_exact(context, pattern=WAYS[way].get("file_pattern"))
         wait_until_current(pump)
 
 
@@ -181,7 +183,7 @@ def act_blindly(tree, pump, make_blindfold, operations, seed, linked, *, rounds)
         }, context
         pump.audit("full")
         pump.sync()
-        pump.assert_exact(context, linked=linked)
+        pump.assert_exact(context)
 
 
 def operate(random_tree: Any, count: int) -> None:

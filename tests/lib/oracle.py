@@ -20,8 +20,6 @@ OTHER = "other"
 
 # What a change of its children does to a directory itself.
 _MOVED_BY_CHILDREN = frozenset({"size", "mtime_ns", "ctime_ns", "nlink"})
-# What happens to one name of a file does to the file, unseen by its other names.
-_MOVED_BY_NAMES = frozenset({"ctime_ns", "nlink"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +123,6 @@ def differences(
     view: Mapping[bytes, Entry],
     *,
     directory_times: bool = True,
-    link_counts: bool = True,
     limit: int = 20,
 ) -> list[str]:
     """
@@ -136,14 +133,12 @@ def differences(
         view: What is claimed.
         directory_times: False leaves out what a change of its children does to a directory:
             times, size and link count.
-        link_counts: False leaves out ctime and link count of non-directories that have, or are
-            claimed to have, several names: what happens to one name causes no event at the others.
         limit: How many lines at most; a last one says how many more there are.
 
     Returns:
         One line per difference, sorted by path; empty when there is none.
     """
-    found = list(_compare(tree, view, directory_times=directory_times, link_counts=link_counts))
+    found = list(_compare(tree, view, directory_times=directory_times))
     if len(found) > limit:
         return [*found[:limit], f"... and {len(found) - limit} more"]
     return found
@@ -156,7 +151,7 @@ def misplaced(view: Mapping[bytes, Entry]) -> list[bytes]:
 
 
 def _compare(
-    tree: Mapping[bytes, Entry], view: Mapping[bytes, Entry], *, directory_times: bool, link_counts: bool
+    tree: Mapping[bytes, Entry], view: Mapping[bytes, Entry], *, directory_times: bool
 ) -> Iterator[str]:
     for path in sorted(tree.keys() | view.keys()):
         name = os.fsdecode(path).encode(errors="backslashreplace").decode()
@@ -167,10 +162,8 @@ def _compare(
         else:
             true, claimed = dataclasses.asdict(tree[path]), dataclasses.asdict(view[path])
             leave_out = frozenset[str]()
-            if true["type"] == DIRECTORY:
-                leave_out = leave_out if directory_times else _MOVED_BY_CHILDREN
-            elif not link_counts and max(true["nlink"], claimed["nlink"]) > 1:
-                leave_out = _MOVED_BY_NAMES
+            if true["type"] == DIRECTORY and not directory_times:
+                leave_out = _MOVED_BY_CHILDREN
             parts = [
                 f"{field} is {claimed[field]!r}, should be {true[field]!r}"
                 for field in true

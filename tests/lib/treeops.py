@@ -5,8 +5,9 @@ import os
 import random
 import shutil
 import socket
+import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class RandomTree:
         self.outside = os.fsencode(outside)
         self.rng = rng
         self.log: list[str] = []
+        self.linked: set[int] = set()
+        """Inode numbers of the files that this writer gave a second name."""
         self._operations: list[tuple[int, Callable[[], str]]] = [
             (6, self.create), (5, self.append), (2, self.truncate), (5, self.make_directory), (3, self.make_deep),
             (6, self.rename), (4, self.rename_over), (3, self.swap), (3, self.exchange), (4, self.move_out),
@@ -56,9 +59,18 @@ class RandomTree:
         self.log.append(said)
         return said
 
+    def show_links(self) -> None:
+        """
+        Cause an event at every name of the linked files; nobody may be writing.
+
+        Nothing comes at one name for what happened through another, and one that came and went
+        between two looks was never known: without this, a view cannot know of it.
+        """
+        show_links(self.inside, self.linked)
+
     @contextmanager
     def at_work(self, *, pause_s: float) -> Iterator[None]:
-        """Do operations in a thread, with a pause after each, for the time of a `with` block."""
+        """Do operations in a thread, with a pause after each, for the time of a `with` block; then show the links."""
         stop = threading.Event()
 
         def work() -> None:
@@ -72,6 +84,7 @@ class RandomTree:
         finally:
             stop.set()
             thread.join()
+        self.show_links()
 
     # -- choosing ---------------------------------------------------------------------------
 
@@ -195,7 +208,7 @@ class RandomTree:
         path, target = self._entry(), self._elsewhere()
         os.rename(path, target)
         if os.path.isdir(target) and not os.path.islink(target) and self.rng.random() < 0.5:
-            self.create_at(os.path.join(target, b"changed-outside"))
+            self.create_at(os.path.join(target, b"changed-outside%d" % self.rng.getrandbits(60)))
         return f"move out {path!r}"
 
     def move_in(self) -> str:
@@ -228,6 +241,7 @@ class RandomTree:
     def link(self) -> str:
         source, target = self._regular(), self._fresh()
         os.link(source, target)
+        self.linked.add(os.lstat(source).st_ino)
         return f"link {source!r} {target!r}"
 
     def symlink(self) -> str:
@@ -278,6 +292,15 @@ class RandomTree:
         self.create_at(temporary)
         os.replace(temporary, target)
         return f"replace {target!r} by way of {temporary!r}"
+
+
+def show_links(top: bytes, inodes: Collection[int]) -> None:
+    """Cause an event at every name of regular files: give them the mode that they have."""
+    for _, _, names, directory in os.fwalk(top):
+        for name in names:
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if found.st_ino in inodes and stat.S_ISREG(found.st_mode):
+                os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=directory)
 
 
 def _leave_out(source: bytes, directory: bytes, names: list[bytes]) -> list[bytes]:
