@@ -403,6 +403,27 @@ def test_a_last_complete_listing_mends_what_nobody_saw(script, cuts, data):
     assert deliver(interleave(data, model.realtime, model.snapshot), cuts) == model.expect()
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("batch", [
+    [gone(1, b"/c/a"), up(1, b"/", row(b"c"), source=SNAP), up(1, b"", folder(b"/c/a"))],
+    [up(1, b"/c/", row(b"a")), up(2, b"/", row(b"c"), source=SNAP), up(3, b"/c/", row(b"b"), source=SNAP)],
+    [up(1, b"/c/", row(b"a")), up(2, b"/", row(b"c"), source=SNAP), listed(3, b"/c")],
+    [up(3, b"/", row(b"c"), source=SNAP), up(2, b"/", folder(b"c"), source=SNAP),
+     up(2, b"/c/", row(b"a"), source=SNAP)],
+], ids=["a tombstone below", "a file below", "a listing below", "older rows below"])
+def test_a_file_at_the_place_of_a_directory_keeps_nothing_below_it_in_one_batch(tmp_path, batch, ordered):
+    (tmp_path / "apart").mkdir()
+    together, apart = View(tmp_path), View(tmp_path / "apart")
+    together.apply(*batch, ordered=ordered)
+    together.check()
+    for item in batch:
+        apart.apply(item, ordered=ordered)
+        apart.check()
+    assert together.dump() == apart.dump()
+    together.db.close()
+    apart.db.close()
+
+
 paths = st.lists(names, min_size=1, max_size=3).map(lambda way: b"/" + b"/".join(way))
 seen_rows = st.builds(
     row, paths, st.integers(1, 3), mode=st.sampled_from([DIR, FILE]), size=st.integers(0, 3), nlink=st.integers(1, 2),

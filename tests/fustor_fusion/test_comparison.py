@@ -5,11 +5,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from fustor_event_model import FsItem, FsRow, Listed, MessageSource, RowsDigest, Unchanged, UpdateEvent
+from fustor_event_model import (
+    DeleteEvent,
+    FsItem,
+    FsPath,
+    FsRow,
+    Listed,
+    MessageSource,
+    RowsDigest,
+    Unchanged,
+    UpdateEvent,
+)
 from fustor_fusion.arbiter import Applied, Arbiter
 from fustor_fusion.comparison import Differing
 from fustor_fusion.schema import open_database
 from fustor_fusion.tree import Tree
+from recount import check_counts
 
 RT, SNAP, AUDIT = MessageSource.REALTIME, MessageSource.SNAPSHOT, MessageSource.AUDIT
 DIR, FILE = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644
@@ -17,6 +28,7 @@ ROOT = FsRow(b"", 4096, 5, 6, DIR, 0, 0, 1, 2, 3)
 D = FsRow(b"d", 4096, 5, 6, DIR, 0, 0, 1, 3, 2)
 A = FsRow(b"a", 10, -5, 6, FILE, 1, 2, 1, 4, 1)
 LINK = FsRow(b"l\xff", 2, 5, 6, stat.S_IFLNK | 0o777, 0, 0, 1, 5, 1, b"\xfe")
+IDX = 12  # the columns before it are what was seen
 HUGE = FsRow(b"huge", 1, 5, 6, FILE, 0, 0, (1 << 64) - 1, 1 << 63, 1)
 
 
@@ -60,6 +72,11 @@ def up(index: int, prefix: bytes, *rows: FsRow, lane: MessageSource = SNAP) -> F
                        prefix=prefix)
 
 
+def gone(index: int, *paths: bytes) -> FsItem:
+    return DeleteEvent(index=index, message_source=RT, event_schema="fs", table="files",
+                       rows=[FsPath(path) for path in paths])
+
+
 def listed(index: int, path: bytes, lane: MessageSource = SNAP) -> FsItem:
     return Listed(index=index, message_source=lane, path=path)
 
@@ -75,11 +92,8 @@ def test_what_is_stored_is_unchanged_in_whatever_order_it_was_found(view):
     before = view.dump()
     applied = view.apply(unchanged(20, b"/", [LINK, ROOT, A, D]), unchanged(21, b"/d", [D, HUGE]))
     assert (applied.differing, applied.rows, applied.refused) == ([], 0, [])
-    floors = [(20, 10), (21, 11)]
-    assert [view.db.execute("SELECT max(floor) FROM nodes WHERE name=?", (name,)).fetchall()[0][0]
-            for name in (b"", b"d")] == [index for index, _ in floors]
-    without_floor = [columns[:-1] for columns in before]
-    assert [columns[:-1] for columns in view.dump()] == without_floor
+    assert [(view.read(name, "idx"), view.read(name, "floor")) for name in (b"", b"d")] == [(20, 20), (21, 21)]
+    assert [columns[:IDX] for columns in view.dump()] == [columns[:IDX] for columns in before]
 
 
 @pytest.mark.parametrize("rows", [
@@ -120,6 +134,44 @@ def test_a_row_that_was_seen_before_an_unchanged_directory_stays_buried(view):
     view.apply(unchanged(20, b"/", [ROOT, D, A, LINK]))
     view.apply(up(15, b"/", FsRow(b"late", 0, 0, 0, FILE, 0, 0, 1, 9, 1)))
     assert (b"late",) not in view.db.execute("SELECT name FROM nodes").fetchall()
+
+
+@pytest.mark.parametrize("late", [
+    lambda: [up(15, b"/", FsRow(b"a", 99, 99, 99, FILE, 0, 0, 1, 40, 1), lane=RT)],
+    lambda: [up(15, b"/", FsRow(b"d", 4096, 99, 99, DIR, 0, 0, 1, 41, 2), lane=RT)],
+    lambda: [up(15, b"", FsRow(b"/", 4096, 99, 99, DIR, 0, 0, 1, 42, 2))],
+    lambda: [up(15, b"/", FsRow(b"d", 0, 0, 0, FILE, 0, 0, 1, 43, 1), lane=RT)],
+    lambda: [up(15, b"/a/", FsRow(b"below", 0, 0, 0, FILE, 0, 0, 1, 44, 1), lane=RT)],
+    lambda: [gone(15, b"/a", b"/d", b"/d/huge")],
+    lambda: [gone(15, b"/d")],
+    lambda: [listed(15, b"/"), listed(15, b"/d")],
+    lambda: [unchanged(15, b"/", [LINK, ROOT, A, D])],
+], ids=["file", "directory", "root", "file for a directory", "below a file", "names", "subtree", "listed", "unchanged"])
+@pytest.mark.parametrize("owner", [1, 2])
+def test_names_that_were_seen_unchanged_are_not_overtaken_by_what_was_seen_before(view, late, owner):
+    view.apply(unchanged(20, b"/", [ROOT, D, A, LINK]), unchanged(21, b"/d", [D, HUGE]), owner=owner)
+    before = view.dump()
+    assert view.apply(*late(), owner=owner).differing == []
+    assert view.dump() == before
+
+
+def test_what_is_below_an_unchanged_directory_survives_that_the_way_to_it_was_gone_before(view):
+    view.apply(up(12, b"/d/", FsRow(b"e", 4096, 5, 6, DIR, 0, 0, 1, 50, 2)),
+               up(12, b"/d/e/", FsRow(b"f", 7, 5, 6, FILE, 0, 0, 1, 51, 1)))
+    e, f = FsRow(b"e", 4096, 5, 6, DIR, 0, 0, 1, 50, 2), FsRow(b"f", 7, 5, 6, FILE, 0, 0, 1, 51, 1)
+    view.apply(unchanged(20, b"/d/e", [e, f]))
+    view.apply(gone(15, b"/d"))
+    assert (view.read(b"f", "size"), view.read(b"e", "inode")) == (7, 50)
+    assert not view.db.execute("SELECT 1 FROM nodes WHERE name=?", (b"huge",)).fetchall()
+    check_counts(view.db)
+
+
+def test_the_name_of_a_file_that_was_seen_unchanged_speaks_for_its_other_names(view):
+    first, second = (FsRow(name, 10, 5, 6, FILE, 0, 0, 1, 60, 2) for name in (b"first", b"second"))
+    view.apply(up(12, b"/d/", first), up(13, b"/", second))
+    view.apply(unchanged(20, b"/d", [D, HUGE, first]))
+    view.apply(up(15, b"/", FsRow(b"second", 8, 4, 5, FILE, 0, 0, 1, 60, 2), lane=RT))
+    assert (view.read(b"first", "size"), view.read(b"second", "size")) == (10, 10)
 
 
 def test_what_another_agent_saw_counts_as_seen_by_this_one(view):

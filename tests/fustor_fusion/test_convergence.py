@@ -301,7 +301,7 @@ class Agent:
             self.walks.setdefault(lane, deque()).append(way)
         if self.world.rng.random() < 0.1:
             assert self.view.push(batch.body, agent=self.name, leads=self.leads).rows == 0
-        self.pending.update(dict.fromkeys(batch.again))
+        self.pending.update(dict.fromkeys(sorted(batch.again)))
 
     def lose_link(self) -> None:
         """Lose all that is not acknowledged: its places are looked at again, its walks begin anew."""
@@ -309,7 +309,7 @@ class Agent:
         self.epoch += 1
         self.lanes, self.seqs = {}, {}
         for lane, batch in lost:
-            self.pending.update(dict.fromkeys(way for way in batch.names if way))
+            self.pending.update(dict.fromkeys(way for way in sorted(batch.names) if way))
             if batch.is_walk:
                 self.walks[lane if lane in (SNAPSHOT, AUDIT) else RT] = deque([()])
 

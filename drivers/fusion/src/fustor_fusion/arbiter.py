@@ -27,7 +27,7 @@ from fustor_fusion.looks import Looks
 from fustor_fusion.paths import BadPath, are_plain_names, split_path
 from fustor_fusion.removal import clear_subtree, remove_node
 from fustor_fusion.rules import PLACEHOLDER, Seen, Stored, Verdict, deletes, is_buried, is_hot, judge_row, next_flags
-from fustor_fusion.tree import Directory, Tree
+from fustor_fusion.tree import ABOVE_ROOT, Directory, Tree
 
 _MAX_INT = (1 << 63) - 1
 _MAX_MODE = (1 << 32) - 1  # what `stat.S_ISDIR` takes
@@ -142,7 +142,7 @@ class Arbiter:
     def find_file(self, way: Sequence[bytes]) -> Stored | None:
         """Return what is stored of a file by the names that lead to it; None when there is no such file."""
         directory = self._find_directory(way[:-1])
-        stored = self.tree.find_one(directory.id, way[-1]) if directory is not None and way else None
+        stored = self.tree.find_one(directory, way[-1]) if directory is not None and way else None
         return None if stored is None or stored.id is not None else stored
 
     def _find_directory(self, way: Sequence[bytes]) -> Directory | None:
@@ -166,7 +166,7 @@ class Arbiter:
     def list_directory(self, directory: Directory, index: int, *, blind: bool = False) -> None:
         """Apply the rule gone-by-listing to one directory; `blind` as in `Seen`."""
         tree = self.tree
-        if not (directory.fresh and directory.lowest >= index):
+        if index > directory.floor and not (directory.fresh and directory.lowest >= index):
             self.flush()
             gone = tree.execute(
                 "SELECT name, id, ifnull(floor, 0), flags, size FROM nodes WHERE parent=? AND idx<?",
@@ -183,7 +183,7 @@ class Arbiter:
         """Note that a directory was listed, and that names which are not stored were not there."""
         if directory.buries:
             self.tree.execute("DELETE FROM tombstones WHERE parent=? AND idx<=?", (directory.id, index))
-        directory.fresh = False
+        directory.settle()
         self.tree.raise_floor(directory, index)
 
     def resolve(self, names: Sequence[bytes], seen: Seen) -> Directory | None:
@@ -239,16 +239,16 @@ class Arbiter:
         return directory
 
     def _apply_group(self, directory: Directory, names: list[bytes], rows: Sequence[FsRow], seen: Seen) -> None:
-        if not directory.fresh or seen.realtime or directory.buries or seen.idx < directory.floor:
+        subdirectories = [row for row in rows if stat.S_ISDIR(row.mode)]
+        if not _may_insert(directory, names, seen) or (subdirectories and directory.collected):
             self._merge(directory, names, rows, seen)
             return
-        subdirectories = [row for row in rows if stat.S_ISDIR(row.mode)]
         if subdirectories:
             rows = [row for row in rows if not stat.S_ISDIR(row.mode)]
         if rows:
             self.tree.insert_later(directory, seen, rows)
         for row in subdirectories:
-            self._apply_one(directory, row.path, row, self.tree.find_one(directory.id, row.path), seen)
+            self._apply_one(directory, row.path, row, self.tree.find_one(directory, row.path), seen)
         self.tree.flush_puts()
 
     def _merge(self, directory: Directory, names: list[bytes], rows: Sequence[FsRow], seen: Seen) -> None:
@@ -311,7 +311,7 @@ class Arbiter:
         assert stored.id is not None
         tree = self.tree
         self.flush()
-        clear_subtree(tree, stored.id, seen.idx - 1)
+        clear_subtree(tree, stored.id, stored.floor, seen.idx - 1)
         tree.put_later(parent, name, row, stored, seen, self._make_flags(parent, name, stored, row, seen))
         tree.flush_puts()
         directory = tree.get_directory(parent.id, name)
@@ -325,7 +325,7 @@ class Arbiter:
 
     def _apply_root(self, row: FsRow, seen: Seen) -> None:
         tree = self.tree
-        stored = tree.find_one(0, b"")
+        stored = tree.find_one(ABOVE_ROOT, b"")
         if stored is None or not stat.S_ISDIR(row.mode):
             return
         verdict = judge_row(stored, row, seen)
@@ -334,9 +334,8 @@ class Arbiter:
         root = tree.get_root()
         self.flush()
         if verdict is Verdict.NEW_IDENTITY:
-            clear_subtree(tree, root.id, seen.idx - 1)
-        above = Directory(0, 0, b"", 0, 0, 0)
-        tree.put_later(above, b"", row, stored, seen, self._make_flags(above, b"", stored, row, seen))
+            clear_subtree(tree, root.id, root.floor, seen.idx - 1)
+        tree.put_later(ABOVE_ROOT, b"", row, stored, seen, self._make_flags(ABOVE_ROOT, b"", stored, row, seen))
         tree.flush_puts()
         if verdict is Verdict.NEW_IDENTITY:
             tree.raise_floor(tree.get_root(), seen.idx)
@@ -345,7 +344,7 @@ class Arbiter:
         """Make a placeholder directory for a row below it, unless it is known to be gone."""
         tree = self.tree
         self.flush()
-        stored = tree.find_one(directory.id, name)
+        stored = tree.find_one(directory, name)
         if stored is not None:
             if stored.idx > seen.idx:
                 return None
@@ -392,7 +391,7 @@ class Arbiter:
         """Remember an absence whose parents are not known yet, for rows that come late."""
         for name in way[:-1]:
             child = self.tree.get_directory(directory.id, name)
-            if child is None and self.tree.find_one(directory.id, name) is not None:
+            if child is None and self.tree.find_one(directory, name) is not None:
                 return  # a file is there: that nothing is below it says nothing about it
             child = child or self._make_way(directory, name, seen)
             if child is None:
@@ -403,7 +402,7 @@ class Arbiter:
     def _delete_name(self, directory: Directory, name: bytes, seen: Seen) -> None:
         if seen.realtime:
             self.blind_deletions.discard(directory.id, name)
-        stored = self.tree.find_one(directory.id, name)
+        stored = self.tree.find_one(directory, name)
         if stored is None:
             if seen.idx >= directory.floor:
                 self.tree.set_tombstone(directory, name, seen)
@@ -420,7 +419,7 @@ class Arbiter:
     def _clear_old(self, parent: Directory, stored: Stored, seen: Seen) -> None:
         """A directory that is there now was gone before: what is below and older went with it."""
         assert stored.id is not None
-        clear_subtree(self.tree, stored.id, seen.idx)
+        clear_subtree(self.tree, stored.id, stored.floor, seen.idx)
         directory = self.tree.get_directory(parent.id, stored.name)
         if directory is not None:
             self.tree.raise_floor(directory, seen.idx)
@@ -445,8 +444,9 @@ class Arbiter:
             known = directory is not None and not is_empty(self.tree, directory)
             applied.differing.append(Differing(item.position or b"", known))
             return
-        confirm(self.tree, directory, seen)
-        self._bury_older(directory, item.index)
+        if item.index > directory.floor:
+            confirm(self.tree, directory, seen)
+            self._bury_older(directory, item.index)
 
     # -- refusals ---------------------------------------------------------------------------
 
@@ -474,6 +474,14 @@ class Arbiter:
             else:
                 good.append(wrapped)
         return good
+
+
+def _may_insert(directory: Directory, names: list[bytes], seen: Seen) -> bool:
+    """Tell whether names are most likely new, none of them a directory's, and nothing says that they are gone."""
+    return (
+        directory.fresh and not seen.realtime and not directory.buries and seen.idx >= directory.floor
+        and (directory.subdirectories is None or directory.subdirectories.isdisjoint(names))
+    )
 
 
 def _wrap(number: int) -> int:

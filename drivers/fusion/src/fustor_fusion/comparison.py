@@ -7,7 +7,6 @@ import msgspec
 
 from fustor_event_model import FsRow, RowsDigest, Unchanged
 from fustor_fusion.rules import Seen
-from fustor_fusion.schema import ROOT_ID
 from fustor_fusion.tree import Directory, Tree
 
 _ROW = "name, size, mtime_ns, ctime_ns, mode, uid, gid, device, inode, nlink, target"
@@ -41,15 +40,15 @@ def holds(tree: Tree, directory: Directory, item: Unchanged) -> bool:
 
 def confirm(tree: Tree, directory: Directory, seen: Seen) -> None:
     """
-    Note that an agent saw a directory's names as they are stored.
+    Note that an agent saw a directory and its names as they are stored, later than its last listing.
 
     Those that another agent saw last count as seen by this one from here on, as if it had sent them.
-    Its own keep their index: all that it sends from here on has a higher one.
+    Its own need no write each: they count as seen at the floor that the directory gets.
     """
-    for parent in (directory.id, *((0,) if directory.id == ROOT_ID else ())):
-        foreign = tree.execute(_FOREIGN, (parent, seen.owner, seen.idx)).fetchall()
-        for (name,) in foreign:
-            tree.confirm(parent, name, seen)
+    for (name,) in tree.execute(_FOREIGN, (directory.id, seen.owner, seen.idx)).fetchall():
+        tree.confirm(directory.id, name, seen)
+    if max(directory.idx, tree.get_floor(directory.parent)) < seen.idx:
+        tree.confirm(directory.parent, directory.name, seen)
 
 
 def is_empty(tree: Tree, directory: Directory) -> bool:

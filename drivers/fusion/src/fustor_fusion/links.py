@@ -1,7 +1,7 @@
 """Hard links: an observation of one name is one of all names of the same inode."""
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fustor_event_model import FsRow
@@ -12,7 +12,8 @@ from fustor_fusion.tree import Tree
 _MAX_SEARCHED = 10_000
 _MAX_VARIABLES = 30_000
 _SPREAD = "size, mtime_ns, ctime_ns, mode, uid, gid, nlink"
-_OF_INODE = f"SELECT parent, name, idx, {_SPREAD} FROM nodes WHERE nlink>1 AND id IS NULL AND inode=? AND device=?"
+_NAME = f"parent, name, idx, {_SPREAD}"
+_OF_INODE = f"SELECT {_NAME} FROM nodes WHERE nlink>1 AND id IS NULL AND inode=? AND device=?"
 _GROUPED = "SELECT inode, device FROM nodes WHERE nlink>1 AND id IS NULL GROUP BY inode, device HAVING"
 _CHANGING = ("size", "mtime_ns", "ctime_ns", "nlink")
 _UNEQUAL = f"{_GROUPED} " + " OR ".join(f"min({each})<max({each})" for each in _CHANGING)
@@ -23,7 +24,7 @@ _STALE = (
 )
 
 _Identity = tuple[int, int]
-_Name = tuple[Any, ...]  # parent, name, idx, and the columns of `_SPREAD`
+_Name = tuple[Any, ...]  # the columns of `_NAME`; once it is raised, the index is at least the directory's floor
 
 
 class HardLinks:
@@ -84,7 +85,7 @@ class HardLinks:
         above: dict[int, bytes] = {0: b"", ROOT_ID: b""}
         left: list[bytes] = []
         for identity, limit in unlinked.items():
-            for parent, name, idx, *_ in tree.execute(f"{_OF_INODE} ORDER BY idx DESC LIMIT 1", identity).fetchall():
+            for parent, name, idx, *_ in self._find_names(identity)[:1]:
                 if idx <= limit:
                     left.append(find_path(parent, above, tree.totals.get_place) + b"/" + name)
         return left
@@ -105,18 +106,18 @@ class HardLinks:
             found: dict[_Identity, list[_Name]] = {identity: [] for identity in part}
             marks = ",".join("?" * len(part))
             for inode, device, *name in self._tree.execute(
-                f"SELECT inode, device, parent, name, idx, {_SPREAD} FROM nodes"
+                f"SELECT inode, device, {_NAME} FROM nodes"
                 f" WHERE nlink=1 AND id IS NULL AND inode IN ({marks})", [inode for inode, _ in part]
             ).fetchall():
                 if (inode, device) in found:
-                    found[inode, device].append(tuple(name))
+                    found[inode, device].append(self._raise(name))
             for identity, names in found.items():
                 if names:
                     self._spread_one(identity, names)
 
     def _spread_one(self, identity: _Identity, others: list[_Name]) -> list[_Name]:
         """Let the name that was seen last speak for the indexed names and some others; returns the indexed ones."""
-        names: list[_Name] = self._tree.execute(f"{_OF_INODE} ORDER BY idx DESC", identity).fetchall()
+        names = self._find_names(identity)
         if names:
             _, _, latest, *state = names[0]
             for parent, name, idx, *old in names[1:] + others:
@@ -127,3 +128,16 @@ class HardLinks:
                     self._tree.totals.add(parent, size=state[0] - old[0])
                     self._tree.changes.put(parent, name)
         return names
+
+    def _find_names(self, identity: _Identity) -> list[_Name]:
+        """Return the indexed names, the one that was seen last first."""
+        return sorted(map(self._raise, self._tree.execute(_OF_INODE, identity)), key=_get_index, reverse=True)
+
+    def _raise(self, name: Sequence[Any]) -> _Name:
+        parent, text, idx, *state = name
+        return parent, text, max(idx, self._tree.get_floor(parent)), *state
+
+
+def _get_index(name: _Name) -> int:
+    index: int = name[2]
+    return index

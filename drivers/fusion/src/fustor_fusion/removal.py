@@ -5,7 +5,7 @@ from fustor_fusion.totals import LOW
 from fustor_fusion.tree import Tree
 
 
-def clear_subtree(tree: Tree, directory_id: int, limit: int) -> bool:
+def clear_subtree(tree: Tree, directory_id: int, floor: int, limit: int) -> bool:
     """
     Remove everything below a directory that was last seen at or before an index.
 
@@ -16,30 +16,30 @@ def clear_subtree(tree: Tree, directory_id: int, limit: int) -> bool:
     Args:
         tree: The nodes.
         directory_id: The top; itself left alone.
+        floor: Its floor.
         limit: The index.
 
     Returns:
         True when something below survived.
     """
     tree.changes.list(directory_id)
-    return _clear(tree, directory_id, limit)
+    return _clear(tree, directory_id, floor, limit)
 
 
-def _clear(tree: Tree, directory_id: int, limit: int) -> bool:
-    order = [directory_id]
-    for current in order:  # grows while it runs: parents before children
-        order += [row[0] for row in tree.execute(
-            "SELECT id FROM nodes WHERE parent=? AND id IS NOT NULL", (current,))]
+def _clear(tree: Tree, directory_id: int, floor: int, limit: int) -> bool:
+    order = [(directory_id, floor)]
+    for current, _ in order:  # grows while it runs: parents before children
+        order += tree.execute("SELECT id, ifnull(floor, 0) FROM nodes WHERE parent=? AND id IS NOT NULL", (current,))
     survivors: set[int] = set()
-    for current in reversed(order):
-        if _clear_directory(tree, current, limit, survivors):
+    for current, floor in reversed(order):
+        if _clear_directory(tree, current, floor, limit, survivors):
             survivors.add(current)
     tree.removals += 1
     return directory_id in survivors
 
 
-def _clear_directory(tree: Tree, current: int, limit: int, survivors: set[int]) -> bool:
-    """Remove the children of one directory, those of its subdirectories being done; tell whether it must stay."""
+def _clear_directory(tree: Tree, current: int, seen: int, limit: int, survivors: set[int]) -> bool:
+    """Remove the children of one directory, its floor being `seen`, after theirs; tell whether it must stay."""
     keep_tombstones = bool(tree.execute(
         "SELECT 1 FROM tombstones WHERE parent=? AND idx>? LIMIT 1", (current, limit)).fetchall())
     tree.execute("DELETE FROM tombstones WHERE parent=? AND idx<=?", (current, limit))
@@ -48,11 +48,17 @@ def _clear_directory(tree: Tree, current: int, limit: int, survivors: set[int]) 
         "SELECT name, id, idx, ifnull(floor, 0), flags FROM nodes WHERE parent=? AND id IS NOT NULL", (current,)
     ).fetchall():
         tree.uncache(current, name)
-        if idx > limit or floor > limit or id_ in survivors:
+        if max(idx, seen, floor) > limit or id_ in survivors:
             stays = True
-            _keep_directory(tree, current, name, idx, limit, flags)
+            _keep_directory(tree, current, name, max(idx, seen), limit, flags)
         else:
             _drop_directory_row(tree, current, name, id_, flags)
+    if seen <= limit:
+        _drop_files(tree, current, limit)
+    return stays or bool(tree.execute("SELECT 1 FROM nodes WHERE parent=? LIMIT 1", (current,)).fetchall())
+
+
+def _drop_files(tree: Tree, current: int, limit: int) -> None:
     (count, high, low, links), = tree.execute(
         f"SELECT count(*), ifnull(sum(size >> 32), 0), ifnull(sum(size & {LOW}), 0), ifnull(max(nlink), 0)"
         " FROM nodes WHERE parent=? AND id IS NULL AND idx<=?", (current, limit))
@@ -64,7 +70,6 @@ def _clear_directory(tree: Tree, current: int, limit: int, survivors: set[int]) 
     if count:
         tree.execute("DELETE FROM nodes WHERE parent=? AND id IS NULL AND idx<=?", (current, limit))
         tree.totals.add(current, files=-count, size=-((high << 32) + low))
-    return stays or bool(tree.execute("SELECT 1 FROM nodes WHERE parent=? LIMIT 1", (current,)).fetchall())
 
 
 def _keep_directory(tree: Tree, parent: int, name: bytes, idx: int, limit: int, flags: int) -> None:
@@ -112,7 +117,7 @@ def remove_node(
         tree.changes.remove(parent, name)
         return True
     tree.changes.remove(parent, name)
-    if _clear(tree, id_, limit) or floor > limit:
+    if _clear(tree, id_, floor, limit) or floor > limit:
         make_placeholder(tree, parent, name, limit, flags)
         tree.changes.list(id_)
         return False

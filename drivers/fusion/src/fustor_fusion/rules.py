@@ -55,7 +55,11 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """A stored node; the fields are columns of the store."""
+    """
+    A stored node; the fields are columns of the store.
+
+    Its index is at least the floor of its directory: what that listing had not found is gone.
+    """
 
     name: bytes
     idx: int

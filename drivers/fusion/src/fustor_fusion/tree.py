@@ -14,14 +14,15 @@ from fustor_fusion.totals import Totals
 
 _MAX_CACHED = 20_000
 _MAX_UNLINKED = 10_000
+_MAX_SUBDIRECTORIES = 10_000
 _NEVER = 1 << 63
 _ROW_COLUMNS = 11  # the leading fields of FsRow, `path` to `target`, are columns in this order
 _COLUMNS = (
     "parent, idx, owner, flags, name, size, mtime_ns, ctime_ns, mode, uid, gid, device, inode, nlink, target"
 )
 _STORED = (
-    "name, idx, owner, flags, id, ifnull(floor, 0), size, mtime_ns, ctime_ns, mode, uid, gid, device, inode, nlink,"
-    " target"
+    "name, max(idx, ?), owner, flags, id, ifnull(floor, 0), size, mtime_ns, ctime_ns, mode, uid, gid, device, inode,"
+    " nlink, target"
 )
 _INSERT_WIDTHS = (128, 64, 32, 16, 8, 4, 2, 1)
 _SELECT_WIDTHS = (64, 8, 1)
@@ -55,6 +56,8 @@ class Directory(msgspec.Struct, gc=False, eq=False):
         fresh: It was made by this process and not listed since, so that its names are
             most likely new: insert first, look only when that fails.
         lowest: While fresh, the lowest index of its children.
+        subdirectories: While fresh, the names of its children that are directories.
+        collected: Rows of it are collected to be inserted.
         buries: It may hold tombstones.
     """
 
@@ -67,6 +70,16 @@ class Directory(msgspec.Struct, gc=False, eq=False):
     fresh: bool = False
     lowest: int = _NEVER
     buries: bool = True
+    subdirectories: set[bytes] | None = None
+    collected: bool = False
+
+    def settle(self) -> None:
+        """Note that some of its names may be stored already, from here on."""
+        self.fresh, self.subdirectories = False, None
+
+
+ABOVE_ROOT = Directory(0, 0, b"", 0, 0, 0)
+"""What the root is in."""
 
 
 class Tree:
@@ -139,7 +152,7 @@ class Tree:
         return directory
 
     def find(self, directory: Directory, names: list[bytes]) -> dict[bytes, Stored]:
-        """Return those of the names that are stored. Collected writes must have been flushed."""
+        """Return those of the names that are stored, as `Stored` has it. Collected writes must have been flushed."""
         found: dict[bytes, Stored] = {}
         at = 0
         while at < len(names):
@@ -147,15 +160,20 @@ class Tree:
             width = 64 if left > 8 else 8 if left > 1 else 1
             part = names[at : at + width]
             part += part[:1] * (width - len(part))
-            for columns in self.execute(_SELECT[width], (directory.id, *part)):
+            for columns in self.execute(_SELECT[width], (directory.floor, directory.id, *part)):
                 found[columns[0]] = Stored(*columns)
             at += width
         return found
 
-    def find_one(self, parent: int, name: bytes) -> Stored | None:
+    def find_one(self, directory: Directory, name: bytes) -> Stored | None:
         """Return one stored node."""
-        rows = self.execute(_SELECT[1], (parent, name)).fetchall()
+        rows = self.execute(_SELECT[1], (directory.floor, directory.id, name)).fetchall()
         return Stored(*rows[0]) if rows else None
+
+    def get_floor(self, id_: int) -> int:
+        """Return the index of a directory's last listing, by its number; 0 above the root."""
+        directory = self.get_directory(*self.totals.get_place(id_)) if id_ else None
+        return directory.floor if directory is not None else 0
 
     # -- tombstones -------------------------------------------------------------------------
 
@@ -186,7 +204,12 @@ class Tree:
     # -- writes -----------------------------------------------------------------------------
 
     def insert_later(self, directory: Directory, seen: Seen, rows: Sequence[FsRow]) -> None:
-        """Collect rows of non-directories, named by their `path`, that are most likely new."""
+        """
+        Collect rows of non-directories, named by their `path`, that are most likely new.
+
+        None of the names may be a stored directory's: what comes for it meanwhile would be below a file.
+        """
+        directory.collected = True
         if seen.idx < directory.lowest:
             directory.lowest = seen.idx
         self._new.append((directory, seen, rows))
@@ -222,6 +245,11 @@ class Tree:
         self.next_id += 1
         self.execute(_PUT[1], (directory.id, idx, seen.owner, flags, name, *columns, made.id, floor))
         self._cache[directory.id, name] = made
+        if directory.fresh:
+            directory.subdirectories = directory.subdirectories or set()
+            directory.subdirectories.add(name)
+            if len(directory.subdirectories) > _MAX_SUBDIRECTORIES:
+                directory.settle()
         if idx < directory.lowest:
             directory.lowest = idx
         self.totals.make(made.id, directory.id, name)
@@ -279,6 +307,7 @@ class Tree:
         rows = [row for group in groups for row in group[2]]
         heads: list[tuple[int, int, int, int]] = []
         for directory, seen, members in groups:
+            directory.collected = False
             heads += [(directory.id, seen.idx, seen.owner, first_flags(seen))] * len(members)
         at = 0
         while at < len(rows):
@@ -328,7 +357,7 @@ def _drop_first(
 ) -> Iterator[tuple[Directory, Seen, Sequence[FsRow]]]:
     """Yield the groups without their first `count` rows."""
     for directory, seen, rows in groups:
-        directory.fresh = False
+        directory.settle()
         if count < len(rows):
             yield directory, seen, rows[count:]
         count = max(0, count - len(rows))
