@@ -8,10 +8,10 @@ import msgspec
 
 from fustor_agent.httpclient import Server
 from fustor_agent.paths import AGENT, Paths
-from fustor_agent.secretfile import read_secret
 from fustor_agent.statusmodel import AgentInfo, AgentStatus, decode
 from fustor_core.program.errors import ProgramError
 from fustor_core.program.pidfile import open_holder
+from fustor_core.program.secretfile import read_secret
 
 _TIMEOUT_S: Final = 60.0
 

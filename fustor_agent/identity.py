@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 
 from fustor_agent.paths import Paths
 from fustor_agent.plan import Identity
-from fustor_agent.secretfile import ensure_secret
 from fustor_core.clock import choose_seed
 from fustor_core.program.atomic import write_atomically
+from fustor_core.program.secretfile import ensure_secret
 
 _RESERVE_NS: Final = 300 * 10**9
 _RENEW_EVERY_S: Final = 60.0

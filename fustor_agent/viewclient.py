@@ -13,8 +13,8 @@ import msgspec
 from fustor_agent.consoleclient import read_agent
 from fustor_agent.httpclient import Server
 from fustor_agent.paths import find_paths
-from fustor_agent.secretfile import read_secret
 from fustor_core.program.errors import ProgramError
+from fustor_core.program.secretfile import read_secret
 
 _TIMEOUT_S: Final = 60.0
 _NOT_FOUND: Final = 404

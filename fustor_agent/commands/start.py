@@ -11,11 +11,11 @@ from fustor_agent.config import Config
 from fustor_agent.paths import AGENT, Paths, find_paths
 from fustor_agent.ports import check_ports
 from fustor_agent.progress import ProgressPrinter
-from fustor_agent.secretfile import ensure_secret
 from fustor_core.program.daemon import Report
 from fustor_core.program.exitcodes import ExitCode
 from fustor_core.program.launch import Launch, Tell, launch
 from fustor_core.program.pidfile import refuse_second
+from fustor_core.program.secretfile import ensure_secret
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import msgspec
 
 from fustor_core.program.commandline import EXIT_CODES, add_timeout, make_streams_safe, run_command
 from fustor_core.program.daemon import Report
-from fustor_core.program.errors import BadConfig, ProgramError
+from fustor_core.program.errors import BadConfig
 from fustor_core.program.exitcodes import ExitCode
 from fustor_core.program.launch import Launch, Tell, launch
 from fustor_core.program.listener import format_url, open_listener
@@ -125,10 +125,7 @@ def _run(
         url = format_url(config.host, listener.getsockname()[1])
         agent_key = reader_key = None
         if makes_keys:
-            try:
-                agent_key, reader_key = load_or_create_keys(home.state_dir)
-            except OSError as err:
-                raise ProgramError(f'"{home.state_dir}": the keys cannot be made or read ({err.strerror})') from err
+            agent_key, reader_key = load_or_create_keys(home.state_dir)
         text = _say_running(config, home, url, makes_keys=makes_keys, key_count=key_count)
         warnings = _find_warnings(config, has_keys=makes_keys or key_count > 0)
 
