@@ -113,6 +113,17 @@ def _proves_life(request: Request) -> bool:
     return "/heartbeat" in request.path or "/commands" in request.path
 
 
+def _opens_session(request: Request) -> bool:
+    return request.method == "POST" and request.path.endswith("/session/")
+
+
+def _has_console(agent: AgentUnderTest) -> bool:
+    try:
+        return bool(agent.status())
+    except OSError:
+        return False
+
+
 def _is_snapshot_batch(request: Request) -> bool:
     return read_lane(request) == "snapshot"
 
@@ -185,6 +196,20 @@ def test_a_session_that_ends_in_the_middle_of_a_snapshot_costs_nothing_but_time(
     pair.wait_leader(0)
     lanes = [status for request, status in pair.proxies[0].answers if _is_snapshot_batch(request)]
     assert 419 in lanes
+    pair.assert_exact()
+
+
+def test_a_pusher_that_never_learnt_of_its_session_leads_by_it_all_the_same(pair: Pair) -> None:
+    proxy = pair.proxies[0]
+    proxy.lose_answers(_opens_session, times=2)
+    agent = pair.start_one()
+    opened = until(pair.fusion.sessions, within_s=_WITHIN_S, what="a session")
+    until(lambda: _has_console(agent), within_s=_WITHIN_S, what="the console")
+    agent.kill("p.pusher")
+    pair.wait_leader(0)
+    assert [status for request, status in proxy.answers if _opens_session(request)][:2] == [0, 0]
+    ids = [[one["session_id"] for one in sessions] for sessions in (opened, pair.fusion.sessions())]
+    assert ids[0] == ids[1], "it followed its own ghost"
     pair.assert_exact()
 
 

@@ -50,3 +50,27 @@ def test_a_damaged_file_is_set_aside_and_the_next_session_can_be_kept(tmp_path: 
     assert (tmp_path / "session.damaged").read_bytes() == content
     file.save(SESSION)
     assert file.load() == SESSION
+
+
+def test_a_proposed_name_is_kept_until_a_session_is_saved_or_removed(tmp_path: Path) -> None:
+    def again() -> SessionFile:
+        return SessionFile(tmp_path / "session.json", "fusion", CONFIG)
+
+    name = again().propose()
+    assert again().propose() == name
+    assert again().load() is None
+    assert SessionFile(tmp_path / "session.json", "echo", CONFIG).propose() != name
+    name = again().propose()
+    again().save(SESSION)
+    after = again().propose()
+    assert after != name
+    again().remove()
+    assert again().propose() != after
+
+
+def test_a_session_is_used_though_it_cannot_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = SessionFile(tmp_path / "no such directory" / "session.json", "fusion", CONFIG)
+    assert len(bytes.fromhex(file.propose())) == 16
+    file.save(SESSION)
+    assert caplog.text.count("session not kept") == 2
+    assert "No such file or directory" in caplog.text

@@ -21,6 +21,37 @@ def test_a_public_agent_gets_only_public_fields(fusion):
                            "sentinel_interval_sec", "message"}
 
 
+def propose(fusion, name, *, agent_id="a", pipe_id="p"):
+    hello = {"protocol": 1, "agent_id": agent_id, "pipe_id": pipe_id, "session_id": name}
+    return fusion.post("session/", {"task_id": f"{agent_id}:{pipe_id}", "fustor": hello})
+
+
+def test_a_session_that_is_opened_again_by_its_name_is_the_same(fusion):
+    name = "0123456789abcdef" * 2
+    first, second = propose(fusion, name).json(), propose(fusion, name).json()
+    assert first == second
+    assert (first["session_id"], first["role"]) == (name, "leader")
+    assert len(fusion.get("p/sessions").json()["active_sessions"]) == 1
+    assert fusion.agent.delete(f"{fusion.base}/pipe/session/{name}").ok
+    assert propose(fusion, name).json()["session_id"] == name
+
+
+def test_nobody_gets_the_session_of_another_by_its_name(fusion):
+    name = "ab" * 16
+    assert propose(fusion, name).ok
+    for other in ({"agent_id": "b"}, {"pipe_id": "q"}):
+        refused = propose(fusion, name, **other)
+        assert refused.status_code == 409
+        assert "fustor.session_id" in refused.json()["detail"]
+        assert name not in refused.text
+    assert len(fusion.get("p/sessions").json()["active_sessions"]) == 1
+
+
+@pytest.mark.parametrize("name", ["", "ab" * 15, "AB" * 16, "ab" * 33, "../" * 11, "\u00e9" * 32])
+def test_a_name_that_could_be_guessed_is_refused(fusion, name):
+    assert propose(fusion, name).status_code == 422
+
+
 @pytest.mark.parametrize(("asked", "given"), [(45.0, 45), (45.5, 45.5), (0, 30), (-3, 30), (None, 30), (1e9, 86400)])
 def test_the_time_out_is_what_was_asked_for_within_limits(fusion, make, asked, given):
     assert make.agent(fusion, session_timeout_seconds=asked).opened["session_timeout_seconds"] == given

@@ -60,7 +60,9 @@ def test_a_session_takes_what_the_receiver_grants(public: FakeFusion, connect: C
     assert request.headers["user-agent"] == "fustor-agent/1.0.0"
     assert request.json["task_id"] == "agent:pipe"
     assert request.json["session_timeout_seconds"] == 45
-    assert request.json["fustor"] == {"protocol": 1, "agent_id": "agent", "pipe_id": "pipe", "schema": "fs"}
+    hello = request.json["fustor"]
+    assert len(bytes.fromhex(hello.pop("session_id"))) == 16
+    assert hello == {"protocol": 1, "agent_id": "agent", "pipe_id": "pipe", "schema": "fs"}
 
 
 def test_a_session_with_our_fusion_commits_and_has_commands(ours: FakeFusion, connect: Connect) -> None:

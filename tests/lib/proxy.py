@@ -44,6 +44,10 @@ class RecordingProxy:
 
         self._server.add(wanted, refuse, times=times)
 
+    def lose_answers(self, wanted: Callable[[Request], bool], *, times: int) -> None:
+        """Pass the next requests that are wanted on, and hang up when they have been answered."""
+        self._server.add(wanted, lambda exchange: self._pass_on(exchange, answers=False), times=times)
+
     def pass_all(self) -> None:
         """Forget the faults that have not happened."""
         self._server.remove()
@@ -62,7 +66,7 @@ class RecordingProxy:
         with self._server.lock:
             self.answers.append((exchange.request_read, status))
 
-    def _pass_on(self, exchange: Exchange) -> None:
+    def _pass_on(self, exchange: Exchange, *, answers: bool = True) -> None:
         request = exchange.request_read
         onward = http.client.HTTPConnection("127.0.0.1", self.target, timeout=_TIMEOUT_S)
         try:
@@ -76,6 +80,9 @@ class RecordingProxy:
             return
         finally:
             onward.close()
-        self._note(exchange, answer.status)
+        self._note(exchange, answer.status if answers else 0)
+        if not answers:
+            exchange.hang_up()
+            return
         headers = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
         exchange.reply(answer.status, data, headers)

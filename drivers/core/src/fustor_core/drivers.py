@@ -20,7 +20,8 @@ Drivers raise only from `fustor_core.errors`.
 import abc
 import enum
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -162,6 +163,11 @@ class Differing(msgspec.Struct, frozen=True, array_like=True):
 NotTaken: TypeAlias = RefusedRow | Differing
 
 
+def make_session_name() -> str:
+    """Return a name that nobody else has and nobody guesses: 32 hex digits."""
+    return secrets.token_hex(16)
+
+
 class PusherContext(msgspec.Struct, frozen=True):
     """
     What a pusher driver is given besides its configuration.
@@ -171,12 +177,16 @@ class PusherContext(msgspec.Struct, frozen=True):
         schema: Row type of the source.
         agent_id: Names this agent to the receiver, stable across restarts.
         state_dir: A directory of its own, mode 0700.
+        propose_session: Returns a name for the session that is to be opened next, a secret of 32 hex digits.
+            It is kept until the session is: who dies before the answer came is followed by one that gets the
+            same. So a receiver that takes the name opens no second session.
     """
 
     pipe_id: str
     schema: str
     agent_id: str
     state_dir: Path
+    propose_session: Callable[[], str] = make_session_name
 
 
 class PusherDriver(abc.ABC):

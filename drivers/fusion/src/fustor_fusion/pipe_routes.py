@@ -122,14 +122,16 @@ class PipeRoutes:
         ours = body.fustor is not None and body.fustor.protocol >= 1 and body.fustor.schema == "fs"
         made = self._make_session(body, call.key)
         made.before = await run_in_threadpool(view.read_newest, made.agent_id, made.pipe_id)
-        session = view.sessions.open(made, now_s=view.clock())
-        view.audit = view.audit_before = None
-        try:
-            await view.save_sessions()
-        except StoreUnavailable:
-            view.sessions.close(session.id)  # the agent never learns its name, and opens another
-            raise
-        context.sessions_changed.set()
+        session = self._find_opened(view, made)
+        if session is None:
+            session = view.sessions.open(made, now_s=view.clock())
+            view.audit = view.audit_before = None
+            try:
+                await view.save_sessions()
+            except StoreUnavailable:
+                view.sessions.close(session.id)  # the agent never learns its name, and opens another
+                raise
+            context.sessions_changed.set()
         timeout_s = session.timeout_s
         return SessionCreated(
             session_id=session.id, role=session.role.value,
@@ -139,6 +141,19 @@ class PipeRoutes:
             message="Session created successfully",
             fustor=FustorAnswer(generation=view.store.generation, view_id=view.name) if ours else None,
         )
+
+    def _find_opened(self, view: View, wanted: AgentSession) -> AgentSession | None:
+        """Return the session if it has been opened already: whoever did so may have died before the answer came."""
+        for each in self._context.views.values():
+            now_s = each.clock()
+            each.sessions.expire(now_s=now_s)
+            if each.sessions.is_live(wanted.id):
+                found = each.sessions.get(wanted.id, now_s=now_s)
+                whose = (found.agent_id, found.pipe_id, found.key_id)
+                if each is not view or whose != (wanted.agent_id, wanted.pipe_id, wanted.key_id):
+                    raise RequestRefused(409, "fustor.session_id is another agent's session; propose a random one")
+                return each.sessions.beat(wanted.id, now_s=now_s)
+        return None
 
     def _pick_view(self, body: CreateSession, key: Key) -> View:
         views = {view.name: view for view in self._context.list_views(key)}
@@ -164,7 +179,7 @@ class PipeRoutes:
         agent_id, _, pipe_id = body.task_id.partition(":")
         hello, info = body.fustor, body.client_info
         return AgentSession(
-            id=secrets.token_hex(16), task_id=body.task_id,
+            id=(hello.session_id if hello else None) or secrets.token_hex(16), task_id=body.task_id,
             agent_id=hello.agent_id if hello else agent_id, pipe_id=hello.pipe_id if hello else pipe_id,
             ours=hello is not None, timeout_s=float(min(max(timeout_s, _MIN_TIMEOUT_S), _MAX_TIMEOUT_S)),
             created_at=time.time(), source_uri=info.source_uri if info else None,

@@ -26,6 +26,7 @@ class FustorHello(msgspec.Struct, frozen=True):
     agent_id: str
     pipe_id: str
     schema: str = "fs"
+    session_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32,64}$")] | None = None
 
 
 class ClientInfo(msgspec.Struct, frozen=True):

@@ -68,7 +68,7 @@ class FusionPusher(PusherDriver):
         try:
             answer = self._other.call("POST", "session/", body=self._opening())
         except Uncertain as err:
-            # A session that nobody uses times out by itself.
+            # It is asked for again by the same name; at a public Fusion one that nobody uses times out by itself.
             raise Unavailable(str(err)) from None
         session = answers.read_created(answer)
         if not session.commits and self.context.schema != FS_SCHEMA:
@@ -155,7 +155,10 @@ class FusionPusher(PusherDriver):
             "task_id": f"{agent_id}:{self.config.view or pipe_id}",
             "source_type": schema,
             "client_info": {"source_uri": None},
-            "fustor": {"protocol": 1, "agent_id": agent_id, "pipe_id": pipe_id, "schema": schema},
+            "fustor": {
+                "protocol": 1, "agent_id": agent_id, "pipe_id": pipe_id, "schema": schema,
+                "session_id": self.context.propose_session(),
+            },
         }
         if self.config.session_timeout_s is not None:
             body["session_timeout_seconds"] = math.ceil(self.config.session_timeout_s)
