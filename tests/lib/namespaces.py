@@ -17,7 +17,29 @@ def unshare(*options: str) -> list[str]:
     Args:
         options: Of `unshare`, `--mount` or `--pid`.
     """
-    words = ["unshare", *([] if _AS_ROOT else ["--user", "--map-root-user"]), *options]
+    return _unshare(*([] if _AS_ROOT else ["--user", "--map-root-user"]), *options)
+
+
+def unshare_limits() -> list[str]:
+    """Return the words before a command that shall have limits of its own, see `limit_inotify`; skips likewise."""
+    return _unshare("--user", "--map-root-user")
+
+
+def limit_inotify(pid: int, **limits: int) -> None:
+    """
+    Limit what all processes have together that are where a process is: started by `unshare_limits`.
+
+    Args:
+        pid: Of the process.
+        limits: `watches` or `instances`, of all its users together.
+    """
+    words = [f"echo {count} > /proc/sys/user/max_inotify_{name}" for name, count in limits.items()]
+    inside = ["nsenter", f"--target={pid}", "--user", "--preserve-credentials"]
+    subprocess.run([*inside, "sh", "-ec", "; ".join(words)], check=True)
+
+
+def _unshare(*options: str) -> list[str]:
+    words = ["unshare", *options]
     probe = subprocess.run([*words, "true"], capture_output=True, text=True, check=False)
     if probe.returncode != 0:
         pytest.skip(f"namespaces are not permitted to this user: {probe.stderr.strip()}")
