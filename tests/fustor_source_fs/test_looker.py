@@ -1,7 +1,9 @@
 """Looks and listings against a real kernel, step by step: every race is driven by hand."""
 
 import errno
+import itertools
 import os
+import random
 import stat
 import subprocess
 from pathlib import Path
@@ -478,32 +480,56 @@ def test_a_name_that_fails_to_be_read_makes_its_listing_incomplete_and_is_retrie
     still = start_still(retry_unreadable_s=0.0)
     make(inside / "d", "f")
     still.begin()
-    real = os.scandir
+    real = os.stat
 
-    class Failing:
-        def __init__(self, entry):
-            self.name = entry.name
-
-        def stat(self, *, follow_symlinks):
+    def fail(path, **options):
+        if path == b"f":
             raise OSError(errno.EIO, "Input/output error")
+        return real(path, **options)
 
-    class Entries:
-        def __init__(self, place):
-            self.entries = real(place)
-
-        def __enter__(self):
-            return map(Failing, self.entries)
-
-        def __exit__(self, *error):
-            self.entries.close()
-
-    monkeypatch.setattr(os, "scandir", Entries)
+    monkeypatch.setattr(os, "stat", fail)
     assert listed(still.listing(b"/d")) == []
     monkeypatch.undo()
     assert still.source.get_status().skipped == {"/d": "Input/output error"}
     assert b"/d/f" in still.view.rows
     names_in_use(still)
     assert b"/d" in listed(still.items)
+
+
+def test_the_names_of_a_large_directory_are_sent_sorted_a_part_at_a_time(inside, still, monkeypatch):
+    monkeypatch.setattr("fustor_source_fs.listing._SORTED_NAMES", 40)
+    make(inside / "d", *(f"{number:02}" for number in random.sample(range(100), 100)))
+    still.begin()
+    events = [item for item in still.listing(b"/d") if isinstance(item, UpdateEvent)]
+    names = [row.path for event in events for row in event.rows if row.path != b"d"]
+    assert len(names) == 100
+    assert [names[:40], names[40:80], names[80:]] == [sorted(names[:40]), sorted(names[40:80]), sorted(names[80:])]
+
+
+def test_what_was_read_before_a_directory_failed_is_sent(inside, start_still, monkeypatch):
+    still = start_still(retry_unreadable_s=0.0)
+    make(inside / "d", *(f"{number}" for number in range(10)))
+    real = os.scandir
+
+    class Failing:
+        def __init__(self, place):
+            self.entries = real(place)
+
+        def __enter__(self):
+            yield from itertools.islice(self.entries, 7)
+            raise OSError(errno.EIO, "Input/output error")
+
+        def __exit__(self, *error):
+            self.entries.close()
+
+    still.begin()
+    monkeypatch.setattr(os, "scandir", Failing)
+    found = list(still.listing(b"/d"))
+    monkeypatch.undo()
+    assert listed(found) == []
+    assert len(sent(found)) == 1 + 7
+    assert still.source.get_status().skipped == {"/d": "Input/output error"}
+    names_in_use(still)
 
 
 def test_without_a_watch_to_spare_it_goes_on_and_says_so(inside, still, monkeypatch):

@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Generator, Iterator
+from itertools import islice
 from typing import Final
 
 from fustor_event_model import FsEvent, FsItem, FsRow, MessageSource
@@ -19,6 +20,8 @@ from fustor_source_fs.scan import encode_name, make_row
 from fustor_source_fs.watches import Node
 
 CHUNK_ROWS: Final = 1_000
+_SORTED_NAMES: Final = 1 << 17
+"""So many names of a directory are held at a time, about 8 MB."""
 _TRUSTED_AGE_NS: Final = 10**9
 """A younger time may stay what it is through another change: it is only as fine as the file system's clock."""
 _BLIND: Final = frozenset((MessageSource.AUDIT, MessageSource.ON_DEMAND))
@@ -119,9 +122,10 @@ class Lister(Observer):
             return
         try:
             with os.scandir(at.fd) as entries:
+                names = self._read_sorted(at, entries)
                 while True:
                     index = self._clock.stamp()
-                    rows = self._look_at_entries(at, entries, found)
+                    rows = self._look_at_names(at, names, found)
                     if not rows:
                         break
                     yield self._events.update(at.node, rows, at.path, index, at.lane, since_s=at.since_s)
@@ -190,20 +194,34 @@ class Lister(Observer):
         rows = [make_row(node.name, status, at.fd, b"")]
         return self._events.update(node, rows, prefix, index, at.lane, since_s=at.since_s)
 
-    def _look_at_entries(
-        self,
-        at: _Listing,
-        entries: Iterator["os.DirEntry[str]"],
-        found: Callable[[Node], None],
-    ) -> list[FsRow]:
+    def _read_sorted(self, at: _Listing, entries: Iterator["os.DirEntry[str]"]) -> Iterator[bytes]:
+        """
+        Yield the names sorted, a large part of the directory at a time.
+
+        A directory has them in no order, and a receiver that keeps them in order would write
+        a page of its storage for nearly each.
+        """
+        while True:
+            names: list[bytes] = []
+            try:
+                for entry in islice(entries, _SORTED_NAMES):
+                    names.append(encode_name(entry.name))
+            except OSError as err:
+                self._retries.skip(at.node, at.path, err)
+                at.complete = False
+            names.sort()
+            yield from names
+            if len(names) < _SORTED_NAMES:
+                return
+
+    def _look_at_names(self, at: _Listing, names: Iterator[bytes], found: Callable[[Node], None]) -> list[FsRow]:
         """Look at the next so many names; an empty answer says that there are no more."""
         node, fd, known, takes = at.node, at.fd, at.known, self._takes
         rows: list[FsRow] = []
-        for entry in entries:
-            name = encode_name(entry.name)
+        for name in names:
             self.looked += 1
             try:
-                status = entry.stat(follow_symlinks=False)
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
                     at.seen.add(name)
                     found(self._places.get_child(node, name, status, at.age))
