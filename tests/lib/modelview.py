@@ -59,8 +59,8 @@ class ModelView:
                     self._remove(above, index)
                     continue
                 raise AssertionError(f"{path!r} left the source while {above!r} was no directory yet")
-        if not row.is_directory and self._below[path]:
-            self._remove(path, index)
+        if self._below[path] and not (row.is_directory and known is not None and _is_same(known[1], row)):
+            self._remove_below(path, index)
         if path not in self.rows:
             self._below.update(_ancestors(path))
         self.rows[path] = (index, row)
@@ -70,11 +70,17 @@ class ModelView:
                     self.rows[other] = (seen, msgspec.structs.replace(row, path=each.path))
 
     def _remove(self, path: bytes, index: int) -> None:
-        below = [each for each in self.rows if each.startswith(path + b"/")] if self._below[path] else []
-        for each in [path, *below]:
-            if each in self.rows and self.rows[each][0] <= index:
-                del self.rows[each]
-                self._below.subtract(_ancestors(each))
+        self._remove_below(path, index)
+        self._remove_one(path, index)
+
+    def _remove_below(self, path: bytes, index: int) -> None:
+        for each in [each for each in self.rows if each.startswith(path + b"/")] if self._below[path] else []:
+            self._remove_one(each, index)
+
+    def _remove_one(self, path: bytes, index: int) -> None:
+        if path in self.rows and self.rows[path][0] <= index:
+            del self.rows[path]
+            self._below.subtract(_ancestors(path))
 
     def _keep_only_newer(self, directory: bytes, index: int) -> None:
         prefix = directory.rstrip(b"/") + b"/"
@@ -83,6 +89,10 @@ class ModelView:
             # A child that never had a row of its own, only rows below it, was not named either.
             if self.rows.get(child, (0, None))[0] < index:
                 self._remove(child, index)
+
+
+def _is_same(known: FsRow, row: FsRow) -> bool:
+    return (known.device, known.inode) == (row.device, row.inode)
 
 
 def _ancestors(path: bytes) -> list[bytes]:

@@ -5,10 +5,14 @@ A receiver that compares is told of each directory what its rows amount to, and 
 it holds something else; only these are sent. What it has nothing of is sent with all below it
 without asking. So a tree that the receiver knows costs a look at every name and no rows, and a
 snapshot that was cut off goes on where it was.
+
+What is below a directory waits for the answer about it: if it is another one than the receiver
+holds there, its row takes all away that was below the old one, whatever was said of that before.
 """
 
 import enum
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from fustor_core.clock import IndexClock
 from fustor_event_model import FsItem, Listed, MessageSource, RowsDigest, Unchanged, UpdateEvent
@@ -25,6 +29,13 @@ class _How(enum.Enum):
     COMPARE = enum.auto()
     SEND = enum.auto()  # but compare those below it
     SEND_ALL = enum.auto()
+
+
+class _Question(NamedTuple):
+    """A directory of which the answer is outstanding, and the directories in it, which wait for that."""
+
+    node: Node
+    found: list[Node]
 
 
 class Snapshot:
@@ -57,7 +68,7 @@ class Snapshot:
         self._shares = {tree.root: 1.0}
         self._done = 0.0
         self._differing: dict[Node, _How] = {}
-        self._asked: dict[bytes, Node] = {}
+        self._asked: dict[bytes, _Question] = {}
         self.goes_on = False
         """It has yielded None although there is more to do."""
 
@@ -78,10 +89,11 @@ class Snapshot:
                 if node.listed > self._begun:  # by the message iterator, meanwhile
                     found += node.children.values()
                 elif how is _How.COMPARE and not self._must_be_sent(node):
-                    yield from self._compare(node, found.append)
+                    yield from self._compare(node)
+                    continue
                 else:
                     yield from self._lister.list_directory(node, _LANE, found.append)
-            self._add(found, how, self._shares.pop(node, 0.0))
+            self._add(node, found, how)
 
     @property
     def progress(self) -> float:
@@ -94,20 +106,23 @@ class Snapshot:
 
     def settle(self, position: bytes) -> None:
         """An item was acknowledged, or goes another way."""
-        self._asked.pop(position, None)
+        question = self._asked.pop(position, None)
+        if question is not None:
+            self._add(*question, _How.COMPARE)
 
     def differs(self, position: bytes, *, known: bool) -> None:
         """The receiver holds something else than was said, or nothing (and then nothing below it) if not `known`."""
-        node = self._asked.pop(position, None)
-        if node is not None:
-            node.listed = -abs(node.listed)
-            self._differing[node] = _How.SEND if known else _How.SEND_ALL
+        question = self._asked.pop(position, None)
+        if question is not None:
+            question.node.listed = -abs(question.node.listed)
+            self._differing[question.node] = _How.SEND if known else _How.SEND_ALL
 
     # -- private ---------------------------------------------------------------------------
 
-    def _compare(self, node: Node, found: Callable[[Node], None]) -> Iterator[FsItem | None]:
+    def _compare(self, node: Node) -> Iterator[FsItem | None]:
         digest = RowsDigest()
-        for item in self._lister.list_directory(node, _LANE, found):
+        found: list[Node] = []
+        for item in self._lister.list_directory(node, _LANE, found.append):
             if isinstance(item, UpdateEvent):
                 self._withdraw(item)
                 digest.add(item.rows)
@@ -117,7 +132,7 @@ class Snapshot:
                     self.goes_on = False
             elif isinstance(item, Listed):
                 assert item.position is not None
-                self._asked[item.position] = node
+                self._asked[item.position] = _Question(node, found)
                 yield Unchanged(
                     index=item.index,
                     message_source=_LANE,
@@ -139,9 +154,9 @@ class Snapshot:
         if item.position is not None:
             self._inflight.take(item.position)
 
-    def _add(self, found: list[Node], how: _How, share: float) -> None:
-        """Note the directories that were found in another, which had a share of the whole."""
-        share /= len(found) + 1
+    def _add(self, node: Node, found: list[Node], how: _How) -> None:
+        """Note the directories that were found in another, whose own share of the whole is done."""
+        share = self._shares.pop(node, 0.0) / (len(found) + 1)
         self._done += share
         for child in found:
             if how is _How.SEND_ALL:
