@@ -137,7 +137,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         restart_cap_s: The longest delay between restarts.
         healthy_after_s: A worker that was ready for this long is restarted at once again.
         stuck_after_s: How long it may owe work without moving; null leaves it to the kind of worker.
-            A pusher's must be longer than the time limit of its driver.
+            A driver that waits with a longer time limit of its own is given that long.
     """
 
     soft_memory_mb: Annotated[int, msgspec.Meta(ge=1)] | None = None

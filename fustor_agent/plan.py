@@ -24,9 +24,7 @@ PUSHER_SUFFIX: Final = ".pusher"
 
 # Sources stop first and hand over what they read; then pushers deliver it; then the receiver may go.
 _SOURCE_RANK, _PUSHER_RANK, _FUSION_RANK, _CONSOLE_RANK = range(4)
-# A push waits up to the driver's read time-out for an answer before it is retried.
-_PUSHER_LIMITS: Final = StuckLimits(owed_s=75.0)
-# A walk shows that it moves after every thousand names, of which each may take as long as a slow mount needs.
+# A walk shows that it moves after every few names, of which each may take as long as a slow mount needs.
 _SOURCE_LIMITS: Final = StuckLimits(phases={"snapshot": 14.0, "audit": 14.0})
 
 
@@ -126,7 +124,6 @@ def _plan_pusher(config: Config, pipe: PipeConfig, paths: Paths, identity: Ident
         name=pipe.id + PUSHER_SUFFIX,
         main=_bind(pusher.main, settings, context),
         fingerprint=_fingerprint(settings),
-        limits=_PUSHER_LIMITS,
         stop_rank=_PUSHER_RANK,
     )
     return _limit(spec, config.workers.pusher)

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -61,6 +61,14 @@ class Pumped(enum.Enum):
     ENDED = "ended"
 
 
+class _Told(NamedTuple):
+    """What was reported last, apart from what changes with every step."""
+
+    counters: dict[str, int]
+    phase: str
+    detail: bytes
+
+
 class SourceWorker:
     """
     The pump.
@@ -94,8 +102,9 @@ class SourceWorker:
         self._acknowledged = 0
         self._reported_at = float("-inf")
         self._reported_busy = True
+        self._moved_at = float("-inf")
         self._is_report_stale = True
-        self._report_now: Callable[[bool], None] = lambda busy: None
+        self._told = _Told({}, "", b"")
 
     # -- called from other threads ----------------------------------------------------------
 
@@ -107,11 +116,22 @@ class SourceWorker:
         """Take an order of the operator."""
         self._link.put(order)
 
+    # -- called by the driver, within a call of it ------------------------------------------
+
+    def note_progress(self, quiet_s: float = 0.0) -> None:
+        """Show that the driver moves although it yields nothing."""
+        self._steps += 1
+        now = self._now()
+        if quiet_s or now - self._moved_at >= _REPORT_EVERY_S:
+            self._moved_at = now
+            self._tell(busy=True, patience_s=quiet_s)
+
     # -- the pump ---------------------------------------------------------------------------
 
     def run(self) -> None:
         """Pump until the worker is to stop, then deliver what is at hand."""
         while not self._runtime.stop_requested.is_set():
+            self._runtime.alive()
             if self._turn():
                 self._is_report_stale = True
             else:
@@ -410,13 +430,18 @@ class SourceWorker:
         if now - self._reported_at >= _REPORT_EVERY_S:
             self._reported_at = now
             self._is_report_stale = False
-            self._report_now = self._make_report()
+            self._told = self._make_report()
         elif busy == self._reported_busy:
             return
         self._reported_busy = busy
-        self._report_now(busy)
+        self._tell(busy=busy)
 
-    def _make_report(self) -> Callable[[bool], None]:
+    def _tell(self, *, busy: bool, patience_s: float = 0.0) -> None:
+        told = self._told
+        counters = told.counters | {"steps": self._steps}
+        self._runtime.report(counters, phase=told.phase, detail=told.detail, owed=busy, patience_s=patience_s)
+
+    def _make_report(self) -> "_Told":
         status = self._driver.get_status()
         report = SourceReport(
             phase=self._get_phase(),
@@ -435,14 +460,12 @@ class SourceWorker:
             details=dict(status.details),
         )
         counters = {
-            "steps": self._steps,
             "captured": status.captured,
             "overflows": status.overflows,
             "sent": self._sent,
             "acknowledged": self._acknowledged,
         }
-        detail = msgspec.msgpack.encode(report)
-        return lambda busy: self._runtime.report(counters, phase=report.phase, detail=detail, owed=busy)
+        return _Told(counters, report.phase, msgspec.msgpack.encode(report))
 
     def _get_phase(self) -> str:
         if self._session is None:

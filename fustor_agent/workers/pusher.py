@@ -51,7 +51,7 @@ _PUSH_BACKOFF: Final = Backoff(first_s=0.05, cap_s=5.0)
 _SESSION_BACKOFF: Final = Backoff(first_s=0.25, cap_s=10.0)
 _MANY_FAILURES: Final = 64
 _MAX_SCANS: Final = 1_000
-_SILENCE_S: Final = 10.0
+_SILENCE_S: Final = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -97,6 +97,13 @@ def main(runtime: "Runtime", settings: PusherSettings, context: PusherContext) -
     # After the fork: no driver is ever imported in the supervisor.
     from fustor_agent.drivers import load_pusher
 
+    worker: PusherWorker | None = None
+
+    def note_progress(quiet_s: float = 0.0) -> None:
+        if worker is not None:
+            worker.note_progress(quiet_s)
+
+    context = msgspec.structs.replace(context, on_progress=note_progress)
     try:
         driver_type = load_pusher(settings.type)
         kept = SessionFile(settings.session_file, settings.type, settings.config)
@@ -152,12 +159,15 @@ class PusherWorker:
         self._scans: dict[str, Scan] = {}
         """What the receiver asked for and no source has finished, by job, oldest first."""
         self._pushing_since: float | None = None
+        """When the push under way last moved."""
+        self._patience_s = 0.0
+        self._is_resting = False
         self._is_over = False
         self._error: str | None = None
         self._pushed = 0
         self._acknowledged = 0
         self._lost = 0
-        self._attempts = 0
+        self._steps = 0
         self._reported: tuple[dict[str, int], str | None] | None = None
 
     # -- links ------------------------------------------------------------------------------
@@ -188,6 +198,12 @@ class PusherWorker:
         """Make every waiting thread look again."""
         with self._changed:
             self._changed.notify_all()
+
+    def note_progress(self, quiet_s: float = 0.0) -> None:
+        """Note that a push moves, and how long it may take until it moves again."""
+        with self._changed:
+            if self._pushing_since is not None:
+                self._move(quiet_s)
 
     def _read_link(self, epoch: int, channel: Channel) -> None:
         try:
@@ -313,21 +329,32 @@ class PusherWorker:
                 # The credential may be put right at the receiver: go on trying, at the cap.
                 self._put_back(entry)
                 failures = _MANY_FAILURES
-                self._wait_after(str(err), failures, _PUSH_BACKOFF)
+                self._rest_after(str(err), failures)
             except Unavailable as err:
                 self._put_back(entry)
                 failures += 1
-                self._wait_after(str(err), failures, _PUSH_BACKOFF, err.retry_after_s)
+                self._rest_after(str(err), failures, err.retry_after_s)
             except Uncertain as err:
                 _log.warning("push without an answer, its places are looked at again reason=%s", err)
                 with self._changed:
                     self._give_back(entry)
                 failures += 1
-                self._wait_after(str(err), failures, _PUSH_BACKOFF)
+                self._rest_after(str(err), failures)
             finally:
                 with self._changed:
                     self._pushing_since = None
                     self._changed.notify_all()
+
+    def _rest_after(self, error: str, failures: int, at_least_s: float | None = None) -> None:
+        """Wait before the next push; while it waits on purpose, the worker owes nothing."""
+        with self._changed:
+            if self._describe_silence() is not None:
+                self._error = error  # it was told of the silence; now it is known how that ended
+            self._pushing_since = None
+            self._is_resting = True
+        self._wait_after(error, failures, _PUSH_BACKOFF, at_least_s)
+        with self._changed:
+            self._is_resting = False
 
     def _next_entry(self) -> tuple[Entry, Session] | None:
         """Wait for something to push and a session to push it in; None at the end of the worker."""
@@ -341,11 +368,16 @@ class PusherWorker:
                     continue
                 entry = self._queue.popleft()
                 if entry.belongs_to(session):
-                    self._pushing_since = self._now()
-                    self._attempts += 1
+                    self._move()
                     return entry, session
                 # Sent before the source heard of this session; a snapshot's end, say, would be a lie here.
                 self._give_back(entry)
+
+    def _move(self, patience_s: float = 0.0) -> None:
+        """Note that a push moves. Call with `_changed` held."""
+        self._steps += 1
+        self._pushing_since = self._now()
+        self._patience_s = patience_s
 
     def _put_back(self, entry: Entry) -> None:
         with self._changed:
@@ -520,7 +552,7 @@ class PusherWorker:
             "pushed": self._pushed,
             "acknowledged": self._acknowledged,
             "lost": self._lost,
-            "attempts": self._attempts,
+            "steps": self._steps,
         }
 
     def _report(self) -> None:
@@ -536,9 +568,11 @@ class PusherWorker:
             )
             counters = self._make_counters()
             self._reported = (counters, self._error)
-            owed = self._owes() and session is not None
+            owed = self._owes() and session is not None and not self._is_resting
+            patience_s = self._patience_s if self._pushing_since is not None else 0.0
         phase = report.role or "connecting"
-        self._runtime.report(counters, phase=phase, detail=msgspec.msgpack.encode(report), owed=owed)
+        detail = msgspec.msgpack.encode(report)
+        self._runtime.report(counters, phase=phase, detail=detail, owed=owed, patience_s=patience_s)
 
 
 def _has_tasks(session: Session) -> bool:

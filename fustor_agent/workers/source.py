@@ -47,6 +47,13 @@ def main(runtime: "Runtime", settings: SourceSettings, context: SourceContext) -
     # After the fork: no driver is ever imported in the supervisor.
     from fustor_agent.drivers import load_source
 
+    worker: SourceWorker | None = None
+
+    def note_progress(quiet_s: float = 0.0) -> None:
+        if worker is not None:  # what takes long while the driver is made is bounded by the limit of the start
+            worker.note_progress(quiet_s)
+
+    context = msgspec.structs.replace(context, on_progress=note_progress)
     try:
         driver_type = load_source(settings.type)
         config = msgspec.convert(settings.config, driver_type.Config)
@@ -61,6 +68,7 @@ def main(runtime: "Runtime", settings: SourceSettings, context: SourceContext) -
     runtime.on_attach = worker.attach
     runtime.on_command = worker.order
     runtime.on_stop(driver.wake)
+    runtime.on_ping = driver.wake
     runtime.ready()
     try:
         worker.run()

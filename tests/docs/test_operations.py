@@ -15,12 +15,15 @@ from fustor_agent.console.routes import PIPE_ACTIONS, build_app
 from fustor_agent.paths import Paths
 from fustor_agent.usage import UsageMeter
 from fustor_agent.workers import pusher
+from fustor_core.clock import IndexClock
 from fustor_core.drivers import SourceContext
 from fustor_core.program import logs
 from fustor_fusion import FusionConfig
 from fustor_fusion.app import list_endpoints
 from fustor_fusion.context import Context
 from fustor_fusion.questions import MAX_SYNC_S
+from fustor_pusher_fusion.config import FusionConfig as SenderConfig
+from fustor_pusher_fusion.public import DRAIN_TIMEOUT_S
 from fustor_source_fs.config import FsParams
 from fustor_supervisor import loop
 from fustor_supervisor.channel import MAX_FRAME_BYTES
@@ -101,8 +104,8 @@ def test_every_file_that_has_a_name_of_its_own_has_a_row(table) -> None:
 def test_the_limits_are_those_of_the_code(table) -> None:
     rows = {row[0]: row[1] for row in table(PAGE, "## Limits")}
     body = FusionConfig(state_dir=Path(), views=(), agent_key="", reader_key="").max_body_bytes
-    pending = SourceContext.__struct_defaults__[-1]
-    assert rows["changed names remembered one by one"] == f"{pending:,} per pipe"
+    context = SourceContext(pipe_id="", clock=IndexClock(0), state_dir=Path())
+    assert rows["changed names remembered one by one"] == f"{context.max_pending:,} per pipe"
     assert rows["kernel output waiting to be looked at"].startswith(f"{FsParams().max_backlog_bytes:,} bytes")
     assert rows["rows in one batch"].startswith(f"{pump._BATCH_ROWS:,}; {pump._SHARED_BATCH_ROWS:,} ")
     assert rows["batches under way on a lane"] == str(lane.WINDOW_BATCHES)
@@ -118,7 +121,7 @@ def test_delays_and_times_are_those_of_the_code() -> None:
     delays = f"at once, then after {restart.base_s:g} s, doubling up to {restart.cap_s:g} s"
     assert f"{delays}, each ± {restart.jitter * 100:g} %." in TEXT
     assert f"After {restart.healthy_after_s:g} s of being ready" in TEXT
-    assert f"for {stuck.owed_s:g} s (a source in a snapshot or an audit: 14 s; a pusher: 75 s)" in TEXT
+    assert f"for {stuck.owed_s:g} s (a source in a snapshot or an audit: 14 s)" in TEXT
     assert f"did not answer the supervisor for {stuck.answer_s:g} s after a ping" in TEXT
     assert f"not become ready within {stuck.start_s:g} s; it is pinged every {stuck.ping_s:g} s" in TEXT
 
@@ -139,9 +142,14 @@ def test_the_advice_quotes_messages_that_exist(table) -> None:
 
 
 def test_sources_and_pushers_have_the_limits_that_are_told() -> None:
-    from fustor_agent.plan import _PUSHER_LIMITS, _SOURCE_LIMITS
+    from fustor_agent.plan import _SOURCE_LIMITS
 
+    sender = SenderConfig(endpoint="http://host", credential="k")
     assert _SOURCE_LIMITS.phases == dict.fromkeys(("snapshot", "audit"), 14.0)
-    assert f"a pusher: {_PUSHER_LIMITS.owed_s:g} s" in TEXT
+    assert f"reported after {pusher._SILENCE_S:g} s" in TEXT
+    assert f"`read_timeout_s`, {sender.read_timeout_s:g} s;" in TEXT
+    assert f"may rightly take {DRAIN_TIMEOUT_S:g} s" in TEXT
+    # a blocked push is noticed within 15 s by the sender, a sender that is stuck itself by the supervisor
+    assert max(sender.read_timeout_s + sender.connect_timeout_s, StuckLimits().owed_s) <= 15.0
     assert pusher._BEATS_PER_TIMEOUT == 3
     assert "called three times per" in (ROOT / "docs/driver_design.md").read_text()

@@ -18,6 +18,7 @@ class Reported(NamedTuple):
     phase: str
     report: Any
     owed: bool
+    patience_s: float
 
 
 class FakeRuntime:
@@ -33,6 +34,8 @@ class FakeRuntime:
         self.is_ready = False
         self.on_attach: Callable[[str, int, Channel], None] | None = None
         self.on_command: Callable[[Command], None] | None = None
+        self.on_ping: Callable[[], None] | None = None
+        self.signs_of_life = 0
         self._over = threading.Event()
         self._stop_callbacks: list[Callable[[], None]] = []
 
@@ -40,9 +43,19 @@ class FakeRuntime:
         self.is_ready = True
 
     def report(
-        self, counters: Mapping[str, int], *, phase: str = "", detail: bytes = b"", owed: bool = False
+        self,
+        counters: Mapping[str, int],
+        *,
+        phase: str = "",
+        detail: bytes = b"",
+        owed: bool = False,
+        patience_s: float = 0.0,
     ) -> None:
-        self.reports.append(Reported(dict(counters), phase, _reports.decode(detail) if detail else None, owed))
+        report = _reports.decode(detail) if detail else None
+        self.reports.append(Reported(dict(counters), phase, report, owed, patience_s))
+
+    def alive(self) -> None:
+        self.signs_of_life += 1
 
     def reply(self, command_id: int, result: str, *, ok: bool = True) -> None:
         self.replies.append((command_id, result, ok))

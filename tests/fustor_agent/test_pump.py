@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import msgspec
 import pytest
-from fake_runtime import FakeRuntime, make_channels
+from fake_runtime import FakeRuntime, Reported, make_channels
 from fake_source import FakeSource, make_end, make_gone, make_unchanged
 
 from fustor_agent import link
@@ -29,6 +29,7 @@ from fustor_core.drivers import (
     Barrier,
     Command,
     Differing,
+    Item,
     Look,
     Role,
     Scan,
@@ -1016,12 +1017,47 @@ def test_the_report_says_why_the_source_is_not_current(pump: Pump) -> None:
         pump.tell(end, link.SessionNews("s", Role.FOLLOWER))
         yield
         assert pump.worker._why_not_current(None) is None
-        last = pump.worker._make_report()
-        last(False)
+        pump.worker._told = pump.worker._make_report()
+        pump.worker._tell(busy=False)
         reported = pump.runtime.reports[-1]
         assert (reported.report.pending, reported.report.captured) == (2, 5)
         assert reported.report.not_current_because == "it is young"
         assert reported.owed is False
+
+    pump.play(steps())
+
+
+def test_a_driver_that_looks_and_yields_nothing_is_seen_to_move_and_may_say_for_how_long_it_will_not(
+    pump: Pump,
+) -> None:
+    def walk() -> Iterator[Item | None]:
+        for _ in range(5):
+            pump.worker.note_progress()
+        yield None
+        pump.worker.note_progress(30.0)
+        patient.append(pump.runtime.reports[-1])
+        yield make_end(b"e")
+
+    patient: list[Reported] = []
+    pump.driver.snapshot = walk()  # type: ignore[assignment]  # a list is made of it only when it is begun
+
+    def steps() -> Steps:
+        before = pump.worker._steps
+        pump.lead()
+        yield
+        assert pump.worker._steps >= before + 6
+        assert (patient[0].owed, patient[0].patience_s) == (True, 30.0)
+        assert pump.runtime.reports[-1].patience_s == 0.0
+
+    pump.play(steps())
+
+
+def test_the_pump_answers_for_itself_whenever_it_is_woken(pump: Pump) -> None:
+    def steps() -> Steps:
+        for _ in range(3):
+            answered = pump.runtime.signs_of_life
+            yield  # the wait returns
+            assert pump.runtime.signs_of_life == answered + 1
 
     pump.play(steps())
 

@@ -47,6 +47,15 @@ def test_the_wait_that_a_server_asks_for_is_read_or_ignored(
     assert channel.call("GET", "session/").retry_after_s == seconds
 
 
+def test_each_request_says_how_long_it_may_take_and_when_it_was_answered(public: FakeFusion) -> None:
+    signs: list[float] = []
+    channel = Channel(target(public.url), on_progress=lambda quiet_s=0.0: signs.append(quiet_s))
+    channel.call("GET", "session/")
+    channel.call("GET", "session/", read_timeout_s=45.0)
+    channel.close()
+    assert signs == [10.0, 0.0, 50.0, 0.0]
+
+
 def test_redirects_are_not_followed(public: FakeFusion, channel: Channel) -> None:
     public.answer("GET", "/session/$", 307, headers={"Location": f"{public.url}/elsewhere"})
     assert channel.call("GET", "session/").status == 307

@@ -15,7 +15,7 @@ def config(**values: object) -> FusionConfig:
 
 def test_what_is_left_out_has_the_documented_values() -> None:
     made = config()
-    assert (made.connect_timeout_s, made.read_timeout_s, made.verify) == (5.0, 30.0, True)
+    assert (made.connect_timeout_s, made.read_timeout_s, made.verify) == (5.0, 10.0, True)
     assert (made.session_timeout_s, made.proxy, made.view) == (None, None, None)
 
 

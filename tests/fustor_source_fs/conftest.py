@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fustor_core.clock import IndexClock
-from fustor_core.drivers import Barrier, SourceContext
+from fustor_core.drivers import Barrier, OnProgress, SourceContext
 from fustor_event_model import MessageSource, Unchanged
 from fustor_source_fs import FsConfig, FsParams, FsSource
 from fustor_source_fs.reader import Reader
@@ -238,9 +238,17 @@ class UnlinkedTree(RandomTree):
         return "link left out"
 
 
-def make_source(inside: Path, *, max_pending: int = 100_000, **params: Any) -> FsSource:
+def make_source(
+    inside: Path,
+    *,
+    max_pending: int = 100_000,
+    on_progress: OnProgress = lambda quiet_s=0.0: None,
+    **params: Any,
+) -> FsSource:
     seed = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    context = SourceContext(pipe_id="t", clock=IndexClock(seed), state_dir=inside, max_pending=max_pending)
+    context = SourceContext(
+        pipe_id="t", clock=IndexClock(seed), state_dir=inside, max_pending=max_pending, on_progress=on_progress
+    )
     return FsSource(FsConfig(uri=str(inside), driver_params=FsParams(**params)), context)
 
 
@@ -289,7 +297,7 @@ def make_pump() -> Iterator[Callable[..., Pump]]:
 
 @pytest.fixture
 def start_pump(inside: Path, make_pump: Callable[..., Pump]) -> Callable[..., Pump]:
-    """Start sources on the inside, each with its pump; takes what `FsParams` takes, and `max_pending`."""
+    """Start sources on the inside, each with its pump; takes what `FsParams` takes, `max_pending` and `on_progress`."""
     return lambda **params: make_pump(inside, **params)
 
 

@@ -35,10 +35,10 @@ TO_WORKER: dict[str, ToWorkerMessage] = {
 }
 FROM_WORKER: dict[str, FromWorkerMessage] = {
     "92a5726561647902": Ready(generation=2),
-    "96a870726f67726573730281a4726f777305a46275737 9c40164c3".replace(" ", ""): Progress(
-        generation=2, counters={"rows": 5}, phase="busy", detail=b"d", owed=True
+    "97a870726f67726573730281a4726f777305a462757379c40164c3cb4000000000000000": Progress(
+        generation=2, counters={"rows": 5}, phase="busy", detail=b"d", owed=True, patience_s=2.0
     ),
-    "94a4706f6e67020396a870726f67726573730280a0c400c2": Pong(
+    "94a4706f6e67020397a870726f67726573730280a0c400c2cb0000000000000000": Pong(
         generation=2, n=3, progress=Progress(generation=2, counters={})
     ),
     "95a57265706c790201a4646f6e65c2": Reply(generation=2, id=1, result="done", ok=False),

@@ -72,6 +72,16 @@ def test_each_phase_may_have_a_limit_of_its_own_for_work_but_not_for_answers() -
     assert is_stuck(replace(progress, ping_owed_since=0.0), 15.0, LIMITS)
 
 
+def test_patience_goes_before_a_shorter_limit_of_work_and_of_nothing_else() -> None:
+    owing = Progress(ready=True, moved_at=0.0, work_owed_since=0.0)
+    assert [judge(replace(owing, patience_s=s), LIMITS) for s in (0.0, 14.0)] == [judge(owing, LIMITS)] * 2
+    patient = judge(replace(owing, patience_s=40.0), LIMITS)
+    assert patient is not None
+    assert patient.at == 40.0
+    asked = Progress(ready=True, moved_at=0.0, ping_owed_since=0.0, command_owed_since=0.0)
+    assert judge(replace(asked, patience_s=40.0), LIMITS) == judge(asked, LIMITS)
+
+
 @given(ready=st.booleans(), moved_at=TIME, ping=st.none() | TIME, work=st.none() | TIME)
 def test_a_worker_is_stuck_exactly_from_the_time_of_the_verdict_on(
     ready: bool, moved_at: float, ping: float | None, work: float | None

@@ -3,6 +3,7 @@ import os
 import re
 import resource
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -106,6 +107,37 @@ def test_a_worker_that_owes_work_and_moves_is_left_alone(supervisor: Supervisor)
     start(supervisor, [WorkerSpec("a", work, limits=StuckLimits(start_s=5.0, owed_s=1.0, ping_s=0.05))])
     turn_until(supervisor, lambda: find_worker(supervisor, "a").uptime_s > 2.0)
     assert find_worker(supervisor, "a").generation == 1
+
+
+def test_a_worker_that_owes_work_may_ask_for_more_time(supervisor: Supervisor) -> None:
+    def wait(runtime: Runtime) -> None:
+        runtime.report({"requests": 1}, owed=True, patience_s=600.0 if runtime.name == "patient" else 0.0)
+        serve(runtime)
+
+    start(supervisor, [WorkerSpec(name, wait, restart=NOW, limits=SOON) for name in ("patient", "impatient")])
+    turn_until(supervisor, lambda: find_worker(supervisor, "impatient").generation == 4)
+    assert find_worker(supervisor, "patient").generation == 1
+
+
+def test_a_main_that_hangs_while_it_owes_nothing_is_replaced_if_it_answers_pings_itself(
+    supervisor: Supervisor,
+) -> None:
+    def main(runtime: Runtime) -> None:
+        woken = threading.Event()
+        runtime.on_ping = woken.set
+        runtime.on_stop(woken.set)
+        runtime.ready()
+        if runtime.name == "hangs" and runtime.generation == 1:
+            threading.Event().wait()
+        while not runtime.stop_requested.is_set():
+            woken.wait()
+            woken.clear()
+            runtime.alive()
+
+    start(supervisor, [WorkerSpec(name, main, restart=NOW, limits=SOON) for name in ("hangs", "turns")])
+    assert "ping" in wait_for_replacement(supervisor, "hangs")
+    turn_until(supervisor, lambda: find_worker(supervisor, "hangs").uptime_s > 1.0)
+    assert [find_worker(supervisor, name).generation for name in ("hangs", "turns")] == [2, 1]
 
 
 def test_a_worker_that_never_replies_to_a_command_is_replaced(supervisor: Supervisor) -> None:

@@ -53,8 +53,8 @@ class Account:
             self._progress = replace(self._progress, moved_at=now)
         if report.owed != self.report.owed:
             self._progress = replace(self._progress, work_owed_since=now if report.owed else None)
-        if report.phase != self._progress.phase:
-            self._progress = replace(self._progress, phase=report.phase)
+        if (report.phase, report.patience_s) != (self._progress.phase, self._progress.patience_s):
+            self._progress = replace(self._progress, phase=report.phase, patience_s=report.patience_s)
         is_new = report != self.report
         self.report = report
         return is_new

@@ -81,12 +81,18 @@ class Ready(FromWorker, frozen=True, array_like=True, tag="ready", kw_only=True)
 
 
 class Progress(FromWorker, frozen=True, array_like=True, tag="progress", kw_only=True):
-    """How far the worker is; `owed` says that it has work which it should be doing."""
+    """
+    How far the worker is.
+
+    `owed` says that it has work which it should be doing, `patience_s` for how long that may rightly
+    show no movement, if this is longer than the limits say.
+    """
 
     counters: dict[str, int]
     phase: str = ""
     detail: bytes = b""
     owed: bool = False
+    patience_s: float = 0.0
 
 
 class Pong(FromWorker, frozen=True, array_like=True, tag="pong", kw_only=True):

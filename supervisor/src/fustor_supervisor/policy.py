@@ -27,6 +27,7 @@ class Progress:
         command_owed_since: When the oldest unanswered command was sent; None if all are answered.
         work_owed_since: Since when it says that it owes work; None if it owes none.
         phase: What it says that it is doing.
+        patience_s: For how long it says that its work may rightly not move.
     """
 
     ready: bool
@@ -35,6 +36,7 @@ class Progress:
     command_owed_since: float | None = None
     work_owed_since: float | None = None
     phase: str = ""
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True, order=True)
@@ -107,11 +109,12 @@ def judge(progress: Progress, limits: StuckLimits) -> Verdict | None:
         reason = f"not ready, and no progress, for {limits.start_s:g} s after the start"
         return Verdict(progress.moved_at + limits.start_s, reason)
     owed_s = limits.phases.get(progress.phase, limits.owed_s)
+    work_s = max(owed_s, progress.patience_s)
     where = f" in {progress.phase}" if progress.phase else ""
     debts = (
         ("a ping is unanswered", progress.ping_owed_since, limits.answer_s),
         (f"a command is unanswered{where}", progress.command_owed_since, owed_s),
-        (f"it owes work{where}", progress.work_owed_since, owed_s),
+        (f"it owes work{where}", progress.work_owed_since, work_s),
     )
     verdicts = [
         Verdict(max(since, progress.moved_at) + limit_s, f"{what}, and no progress, for {limit_s:g} s")

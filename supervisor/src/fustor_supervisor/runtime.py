@@ -59,6 +59,8 @@ class Runtime:
         stop_requested: Set when the worker shall end.
         grace_s: How long it may take to end; SIGKILL follows. Meaningful once stop is requested.
         on_reopen_logs: Called on SIGUSR1; None does nothing.
+        on_ping: Called with a ping while nothing is owed. It wakes main, which owes `alive` then: so a main that
+            hangs while it has nothing to do is noticed too. None lets the control thread answer for main.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Runtime:
         self.grace_s = stop_grace_s
         self.stop_requested = threading.Event()
         self.on_reopen_logs: Callable[[], None] | None = None
+        self.on_ping: Callable[[], None] | None = None
         self._on_attach: Callable[[str, int, Channel], None] | None = None
         self._on_command: Callable[[Command], None] | None = None
         self._on_status: Callable[[bytes], None] | None = None
@@ -80,6 +83,8 @@ class Runtime:
         self._progress = Progress(generation=generation, counters={})
         self._is_progress_unsent = False
         self._progress_sent_at = float("-inf")
+        self._ping: int | None = None
+        """One that main has not answered yet."""
         self._request_ids = itertools.count(1)
         self._waiting: dict[int, _Waiter] = {}
 
@@ -94,7 +99,13 @@ class Runtime:
         self._send(Ready(generation=self.generation))
 
     def report(
-        self, counters: Mapping[str, int], *, phase: str = "", detail: bytes = b"", owed: bool = False
+        self,
+        counters: Mapping[str, int],
+        *,
+        phase: str = "",
+        detail: bytes = b"",
+        owed: bool = False,
+        patience_s: float = 0.0,
     ) -> None:
         """
         Say how far the worker is; cheap, may be called often and from any thread.
@@ -104,6 +115,8 @@ class Runtime:
             phase: What it is doing, for people.
             detail: Opaque to the supervisor; stands in the status.
             owed: It has work that it should be doing. Owed and not moving is stuck.
+            patience_s: For how long that may rightly not move now, as in a call with a time limit of its own;
+                counts where it is longer than the limit of the worker's spec.
 
         Raises:
             FrameTooLong: `detail` is longer than MAX_DETAIL_BYTES; nothing is reported.
@@ -111,7 +124,12 @@ class Runtime:
         if len(detail) > MAX_DETAIL_BYTES:
             raise FrameTooLong(f"a detail of {len(detail)} bytes is longer than {MAX_DETAIL_BYTES}; shorten it")
         progress = Progress(
-            generation=self.generation, counters=dict(counters), phase=phase, detail=detail, owed=owed
+            generation=self.generation,
+            counters=dict(counters),
+            phase=phase,
+            detail=detail,
+            owed=owed,
+            patience_s=patience_s,
         )
         with self._lock:
             if progress == self._progress:
@@ -121,6 +139,13 @@ class Runtime:
             self._is_progress_unsent = True
         if must_wake:
             self._wakeup.wake()
+
+    def alive(self) -> None:
+        """Answer the ping of which `on_ping` told, if there is one; cheap, for each turn of main's loop."""
+        if self._ping is None:
+            return
+        number, self._ping = self._ping, None
+        self._pong(number)
 
     def reply(self, id: int, result: str, ok: bool = True) -> None:
         """Answer a command; `ok` is False if it could not be done and `result` says why."""
@@ -213,10 +238,11 @@ class Runtime:
         match message:
             case Ping(n=n):
                 self._end_if_starved()
-                with self._lock:
-                    self._is_progress_unsent = False
-                    pong = Pong(generation=self.generation, n=n, progress=self._progress)
-                self._send(pong)
+                if self.on_ping is None or self._progress.owed:
+                    self._pong(n)
+                else:
+                    self._ping = n
+                    self.on_ping()
             case Stop(grace_s=grace_s):
                 self.request_stop(grace_s)
             case DumpStacks():
@@ -267,6 +293,12 @@ class Runtime:
                 callback()
             except Exception:  # the edge of the control thread: the others must hear of the stop too
                 _log.exception("stop callback failed name=%s", self.name)
+
+    def _pong(self, number: int) -> None:
+        with self._lock:
+            self._is_progress_unsent = False
+            pong = Pong(generation=self.generation, n=number, progress=self._progress)
+        self._send(pong)
 
     def _end_if_starved(self) -> None:
         """

@@ -627,7 +627,7 @@ def test_orders_of_the_operator_are_refused(push: Push) -> None:
     assert push.runtime.replies == [(3, 'a pusher does not know the action "snapshot"', False)]
 
 
-def test_a_push_that_waits_is_owed_and_told_of_after_ten_seconds(tmp_path: Path) -> None:
+def test_a_push_that_waits_is_owed_and_told_of_after_five_seconds(tmp_path: Path) -> None:
     clock = [0.0]
     push = Push(tmp_path, now=lambda: clock[0])
     try:
@@ -637,12 +637,37 @@ def test_a_push_that_waits_is_owed_and_told_of_after_ten_seconds(tmp_path: Path)
         assert push.report().error is None
         clock[0] = 29.0
         until(lambda: push.report().error, within_s=DEADLINE_S, what="the silence to be told of")
-        assert push.report().error == "a push has been waiting for its answer for 20 s"
+        assert push.report().error == "a push has been waiting for its answer for 25 s"
+        call.answer(Unavailable("no answer in time"))
+        until(lambda: push.report().error == "no answer in time", within_s=DEADLINE_S, what="the end to be told of")
+        clock[0] = 60.0
+        call = push.driver.expect("push")
         call.answer()
+        until(lambda: push.report().error is None, within_s=DEADLINE_S, what="all to be well")
         until(lambda: not push.runtime.reports[-1].owed, within_s=DEADLINE_S, what="nothing to be owed")
-        assert push.report().error is None
     finally:
         push.close()
+
+
+def test_a_push_of_many_requests_moves_with_each_and_says_how_long_it_may_wait(push: Push) -> None:
+    push.worker.note_progress(15.0)  # by a call that is no push: nothing is owed
+    push.begin().batch(1)
+    call = push.driver.expect("push")
+    before = push.worker._steps
+    push.worker.note_progress(15.0)
+    until(lambda: push.runtime.reports[-1].patience_s == 15.0, within_s=DEADLINE_S, what="the patience to be told")
+    push.worker.note_progress()
+    until(lambda: push.runtime.reports[-1].patience_s == 0.0, within_s=DEADLINE_S, what="the answer to be told")
+    assert push.runtime.reports[-1].counters["steps"] == before + 2
+    call.answer()
+
+
+def test_a_worker_that_waits_as_its_receiver_asked_owes_nothing_meanwhile(push: Push) -> None:
+    push.begin().batch(1)
+    call = push.driver.expect("push")
+    until(lambda: push.runtime.reports[-1].owed, within_s=DEADLINE_S, what="the push to be owed")
+    call.answer(Unavailable("503", retry_after_s=3600.0))
+    until(lambda: not push.runtime.reports[-1].owed, within_s=DEADLINE_S, what="the rest to begin")
 
 
 def test_heartbeats_are_no_progress_of_what_is_pushed(push: Push) -> None:

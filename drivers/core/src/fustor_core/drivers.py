@@ -23,7 +23,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import msgspec
 
@@ -42,6 +42,23 @@ class Role(enum.Enum):
 
     LEADER = "leader"
     FOLLOWER = "follower"
+
+
+class OnProgress(Protocol):
+    """What a driver calls while a call of it takes long, so that its worker is not taken for stuck."""
+
+    def __call__(self, quiet_s: float = 0.0) -> None:
+        """
+        Say that the present call moves; cheap, but not for every byte.
+
+        Args:
+            quiet_s: The next sign, or the return, may take so long, as the answer to a request does
+                that has a time limit; counts where it is longer than the worker's own limit.
+        """
+
+
+def _ignore_progress(quiet_s: float = 0.0) -> None:
+    """Nobody waits."""
 
 
 # -- what travels between the worker and a pusher driver ---------------------------------
@@ -180,6 +197,7 @@ class PusherContext(msgspec.Struct, frozen=True):
         propose_session: Returns a name for the session that is to be opened next, a secret of 32 hex digits.
             It is kept until the session is: who dies before the answer came is followed by one that gets the
             same. So a receiver that takes the name opens no second session.
+        on_progress: To be called by a `push` that makes several requests, or waits for long.
     """
 
     pipe_id: str
@@ -187,6 +205,7 @@ class PusherContext(msgspec.Struct, frozen=True):
     agent_id: str
     state_dir: Path
     propose_session: Callable[[], str] = make_session_name
+    on_progress: OnProgress = _ignore_progress
 
 
 class PusherDriver(abc.ABC):
@@ -378,12 +397,14 @@ class SourceContext(msgspec.Struct, frozen=True):
         clock: Stamps observations.
         state_dir: A directory of its own, mode 0700.
         max_pending: How many changed places to remember one by one.
+        on_progress: To be called, in the thread that called the driver, by what looks at much and yields little.
     """
 
     pipe_id: str
     clock: IndexClock
     state_dir: Path
     max_pending: int = 100_000
+    on_progress: OnProgress = _ignore_progress
 
 
 class SourceDriver(abc.ABC):

@@ -24,6 +24,7 @@ import msgspec
 import requests
 import urllib3
 
+from fustor_core.drivers import OnProgress
 from fustor_core.errors import Unavailable, Uncertain
 
 USER_AGENT: Final = "fustor-agent/1.0.0"
@@ -88,11 +89,19 @@ class Channel:
 
     Args:
         target: Where to.
+        on_progress: Told before each request how long it may take, and when it has been answered; None tells nobody.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, target: Target, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        target: Target,
+        *,
+        on_progress: OnProgress | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._target = target
+        self._on_progress = on_progress
         self._base: requests.PreparedRequest | None = None
         self._proxies = {} if target.proxy is None else {"http": target.proxy, "https": target.proxy}
         self._clock = clock
@@ -198,10 +207,13 @@ class Channel:
         self, method: str, path: str, body: bytes | None, content_type: str, read_timeout_s: float | None
     ) -> Answer:
         target = self._target
+        read_timeout_s = read_timeout_s or target.read_timeout_s
+        if self._on_progress is not None:
+            self._on_progress(target.connect_timeout_s + read_timeout_s)
         try:
             response = self._session().send(
                 self._request(method, path, body, content_type),
-                timeout=(target.connect_timeout_s, read_timeout_s or target.read_timeout_s),
+                timeout=(target.connect_timeout_s, read_timeout_s),
                 verify=target.verify,
                 proxies=self._proxies,
                 allow_redirects=False,
@@ -213,6 +225,8 @@ class Channel:
         if len(data) > MAX_ANSWER_BYTES:
             raise _Silent("the answer is longer than any that Fusion gives")
         self._used_at = self._clock()
+        if self._on_progress is not None:
+            self._on_progress()
         return Answer(response.status_code, data, _retry_after(response.headers.get("Retry-After")))
 
     def _failure(self, err: Exception) -> Exception:

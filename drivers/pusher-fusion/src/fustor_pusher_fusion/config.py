@@ -46,7 +46,7 @@ class FusionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     credential: str | KeySource
     session_timeout_s: float | None = None
     connect_timeout_s: float = 5.0
-    read_timeout_s: float = 30.0
+    read_timeout_s: float = 10.0
     verify: bool | str = True
     proxy: str | None = None
     view: str | None = None

@@ -57,10 +57,10 @@ class FusionPusher(PusherDriver):
             proxy=config.proxy,
         )
         self._clock = clock
-        self._push = Channel(target, clock=clock)
+        self._push = Channel(target, on_progress=context.on_progress, clock=clock)
         self._heartbeat = Channel(target, clock=clock)
         self._commands = Channel(target, clock=clock)
-        self._other = Channel(target, clock=clock)
+        self._other = Channel(target, on_progress=context.on_progress, clock=clock)
         self._state: SessionState | None = None
 
     def open_session(self) -> Session:

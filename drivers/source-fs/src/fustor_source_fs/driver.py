@@ -74,7 +74,16 @@ class FsSource(SourceDriver):
             recorder=self._recorder,
         )
         self._events = Events(self._inflight, self._recorder)
-        means = Means(takes, self._tree, self._work, self._retries, self._places, self._events, context.clock)
+        means = Means(
+            takes,
+            self._tree,
+            self._work,
+            self._retries,
+            self._places,
+            self._events,
+            context.clock,
+            context.on_progress,
+        )
         self._looker = Looker(means)
         self._lister = Lister(means)
         self._barriers: list[tuple[int, str]] = []
@@ -94,6 +103,7 @@ class FsSource(SourceDriver):
             Pace(config.driver_params.audit_rows_per_s, now),
             now,
             config.driver_params.poll_interval_s,
+            context.on_progress,
         )
         self._reader.start()
 
@@ -349,6 +359,7 @@ class FsSource(SourceDriver):
         for shard, data in backlog:
             records = parse_records(data, shard)
             self._recorder.read(shard, data, records)
+            self.context.on_progress()  # a backlog may hold millions
             self._translator.feed(records)
         if self._reader.take_mounts_changed():
             self._compare_mounts()

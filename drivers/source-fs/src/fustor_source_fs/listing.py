@@ -22,6 +22,7 @@ from fustor_source_fs.watches import Node
 CHUNK_ROWS: Final = 1_000
 _SORTED_NAMES: Final = 1 << 17
 """So many names of a directory are held at a time, about 8 MB."""
+_NAMES_PER_SIGN: Final = 1_000  # as many as one system call reads, about
 _TRUSTED_AGE_NS: Final = 10**9
 """A younger time may stay what it is through another change: it is only as fine as the file system's clock."""
 _BLIND: Final = frozenset((MessageSource.AUDIT, MessageSource.ON_DEMAND))
@@ -54,7 +55,6 @@ class Lister(Observer):
         self._wall_ns: Callable[[], int] = time.time_ns  # the clock of the file system's times
         self._remembers_from = 0
         self.listed = 0
-        self.looked = 0
 
     def list_directory(
         self, node: Node, lane: MessageSource, found: Callable[[Node], None], *, mark: Group | None = None
@@ -92,6 +92,7 @@ class Lister(Observer):
 
     def is_unchanged(self, node: Node) -> bool:
         """Tell whether an acknowledged listing of a directory still says what names are in it."""
+        self._count_look()
         path = self._tree.get_path(node)
         if path is None or node.times is None or node.listed < self._remembers_from:
             return False
@@ -112,7 +113,7 @@ class Lister(Observer):
     def _list(self, at: _Listing, found: Callable[[Node], None]) -> Iterator[FsItem]:
         first = self._clock.stamp()
         status = os.fstat(at.fd)
-        self.looked += 1
+        self._count_look()
         times = self._get_trusted_times(status)
         at.node.times = None
         yield self._make_own_row(at.node, at.path, status, first, at)
@@ -206,6 +207,8 @@ class Lister(Observer):
             try:
                 for entry in islice(entries, _SORTED_NAMES):
                     names.append(encode_name(entry.name))
+                    if len(names) % _NAMES_PER_SIGN == 0:
+                        self._on_progress()
             except OSError as err:
                 self._retries.skip(at.node, at.path, err)
                 at.complete = False
@@ -219,7 +222,7 @@ class Lister(Observer):
         node, fd, known, takes = at.node, at.fd, at.known, self._takes
         rows: list[FsRow] = []
         for name in names:
-            self.looked += 1
+            self._count_look()
             try:
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from fustor_source_fs.observer import LOOKS_PER_SIGN
 from fustor_source_fs.pace import Pace
 from fustor_source_fs.pending import Work
 from fustor_source_fs.places import Places
@@ -31,10 +32,18 @@ class Polling:
         pace: How fast names may be looked at.
         now: Monotonic seconds.
         interval_s: Between the beginnings of two rounds, if the pace allows.
+        on_progress: Told now and then while many names are looked at.
     """
 
     def __init__(
-        self, places: Places, tree: Tree, work: Work, pace: Pace, now: Callable[[], float], interval_s: float
+        self,
+        places: Places,
+        tree: Tree,
+        work: Work,
+        pace: Pace,
+        now: Callable[[], float],
+        interval_s: float,
+        on_progress: Callable[[], None],
     ) -> None:
         self._places = places
         self._tree = tree
@@ -42,6 +51,7 @@ class Polling:
         self._pace = pace
         self._now = now
         self._interval_s = interval_s
+        self._on_progress = on_progress
         self._ahead: list[Node] = []
         self._begun_s = now()
         self.round_s = 0.0
@@ -103,6 +113,8 @@ class Polling:
                     total += hash((entry.name, its.st_ino, its.st_ctime_ns, its.st_mtime_ns, its.st_size))
                     newest_s = max(newest_s, its.st_mtime)
                     count += 1
+                    if count % LOOKS_PER_SIGN == 0:
+                        self._on_progress()
         except OSError as err:
             total, count = hash((err.errno, path)), 1
         self._pace.spend(count)
