@@ -84,6 +84,12 @@ def test_without_a_service_manager_nothing_is_told() -> None:
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15.0),
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "-1"}, None),
+        ({"WATCHDOG_USEC": "²"}, None),
+        ({"WATCHDOG_USEC": "18446744073709551615"}, None),
+        ({"WATCHDOG_USEC": "9" * 5_000}, None),
+        ({"WATCHDOG_USEC": "1"}, 0.05),
     ],
 )
 def test_the_watchdog_is_told_twice_as_often_as_it_asks_if_it_means_this_process(

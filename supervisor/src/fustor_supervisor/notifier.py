@@ -15,6 +15,8 @@ from typing import Final
 _STATE: Final = "state"
 _STATUS: Final = "status"
 _WATCHDOG: Final = "watchdog"
+_NEVER_US: Final = 2**64 - 1  # USEC_INFINITY
+_SHORTEST_S: Final = 0.05  # who asks for less would have the program do nothing else
 
 
 class Notifier:
@@ -37,8 +39,8 @@ class Notifier:
         limit_us, pid = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
         # "@" stands for the NUL byte of an address that is no file (man 7 unix).
         self._address = "\0" + path[1:] if path.startswith("@") else path
-        is_watched = bool(path) and limit_us.isdigit() and pid in ("", str(os.getpid()))
-        self.watchdog_every_s: Final = int(limit_us) / 2e6 if is_watched else None
+        is_watched = bool(path) and pid in ("", str(os.getpid()))
+        self.watchdog_every_s: Final = _read_period_s(limit_us) if is_watched else None
         self._unsent: dict[str, str] = {}
         self._status = ""
         self._is_stopping = False
@@ -82,3 +84,10 @@ class Notifier:
         except OSError:  # nobody listens, it is busy, or no descriptor is left: told with the next message
             return
         self._unsent.clear()
+
+
+def _read_period_s(limit_us: str) -> float | None:
+    """Return half of a limit in microseconds; None where it is none."""
+    if not (limit_us.isascii() and limit_us.isdigit() and len(limit_us) <= len(str(_NEVER_US))):
+        return None
+    return max(_SHORTEST_S, int(limit_us) / 2e6) if 0 < int(limit_us) < _NEVER_US else None
