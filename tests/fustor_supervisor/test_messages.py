@@ -70,5 +70,15 @@ def test_what_is_no_message_of_a_worker_is_refused(payload: bytes) -> None:
         decode_from_worker(payload)
 
 
+def test_text_that_quotes_bytes_which_are_no_text_is_sent_with_them_escaped() -> None:
+    reply = Reply(generation=1, id=2, result="recorded into /\udcff", ok=True)
+    assert decode_from_worker(encode(reply)) == Reply(generation=1, id=2, result="recorded into /\\udcff")
+    pong = Pong(generation=1, n=2, progress=Progress(generation=1, counters={"a": 1}, phase="\udcff", detail=b"\xff"))
+    heard = decode_from_worker(encode_framed(pong)[4:])
+    assert heard == Pong(
+        generation=1, n=2, progress=Progress(generation=1, counters={"a": 1}, phase="\\udcff", detail=b"\xff")
+    )
+
+
 def test_a_framed_message_has_its_length_in_front() -> None:
     assert encode_framed(Ping(n=3)) == len(encode(Ping(n=3))).to_bytes(4, "big") + encode(Ping(n=3))

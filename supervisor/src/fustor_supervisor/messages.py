@@ -135,13 +135,25 @@ _from_worker: msgspec.msgpack.Decoder[FromWorkerMessage] = msgspec.msgpack.Decod
 
 
 def encode(message: ToWorkerMessage | FromWorkerMessage) -> bytes:
-    """Encode a message as a payload, without its frame."""
-    return _encoder.encode(message)
+    """Encode a message as a payload, without its frame; text that quotes bytes which are no UTF-8 has them escaped."""
+    try:
+        return _encoder.encode(message)
+    except UnicodeEncodeError:
+        return _encoder.encode(_make_encodable(message))
 
 
 def encode_framed(message: ToWorkerMessage | FromWorkerMessage) -> bytes:
     """Encode a message as one whole frame."""
-    return encode_frame(_encoder.encode(message))
+    return encode_frame(encode(message))
+
+
+def _make_encodable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Message):
+        fields = {name: _make_encodable(getattr(value, name)) for name in value.__struct_fields__}
+        return msgspec.structs.replace(value, **fields)
+    return value
 
 
 def decode_to_worker(payload: bytes) -> ToWorkerMessage:

@@ -186,9 +186,7 @@ class Runtime:
 
     def send_failed(self, error: str, *, permanent: bool) -> None:
         """Say why the worker is about to exit, without exiting."""
-        # An error may quote a path that is no UTF-8; nothing could encode it as it is.
-        text = error[:4000].encode("utf-8", "backslashreplace").decode()
-        self._send(Failed(generation=self.generation, error=text, permanent=permanent))
+        self._send(Failed(generation=self.generation, error=error[:4000], permanent=permanent))
 
     # -- what main wants to hear ----------------------------------------------------------
 
