@@ -1,7 +1,7 @@
 """The agent as a service of systemd: what its unit says, and where it stands; nothing is carried out here."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,9 @@ MARK: Final = "# Written by `fustor-agent service install`; change it by `system
 
 _FOR_A_PERSON: Final = (ExitCode.USAGE, ExitCode.ALREADY_RUNNING, ExitCode.BAD_CONFIG)
 """What starting again does not help against."""
+
+_NOT_IN_PROGRAMS: Final = frozenset("\"'\\")
+"""What systemd refuses in the path of a program, however it is quoted."""
 
 _TEMPLATE: Final = """\
 {mark}
@@ -111,8 +114,8 @@ def render(service: Service) -> str:
         )
     return _TEMPLATE.format(
         mark=MARK,
-        start=_quote_command((service.program, "start", *service.choice)),
-        reload=_quote_command((service.program, "reload")),
+        start=_quote_command(service.program, "start", *service.choice),
+        reload=_quote_command(service.program, "reload"),
         environment=_quote(f"FUSTOR_HOME={service.home}"),
         for_a_person=" ".join(str(int(code)) for code in _FOR_A_PERSON),
         own=own,
@@ -133,8 +136,11 @@ def find_unit(*, system: bool, environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "systemd", "user", NAME)
 
 
-def _quote_command(words: Iterable[str]) -> str:
-    return " ".join(_quote(word).replace("$", "$$") for word in words)
+def _quote_command(program: str, *arguments: str) -> str:
+    if set(program) & _NOT_IN_PROGRAMS:
+        raise ProgramError(f'"{program}" cannot be started by systemd; install it below a path without quotes in it')
+    # Variables are looked for in arguments only (man 5 systemd.service).
+    return " ".join((_quote(program), *(_quote(word).replace("$", "$$") for word in arguments)))
 
 
 def _quote(word: str) -> str:

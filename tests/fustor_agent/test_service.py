@@ -72,6 +72,8 @@ def test_any_printable_path_arrives_as_it_is() -> None:
     (command,) = unit["ExecStart"]
     words = shlex.split(command.replace("$$", "$").replace("%%", "%"))
     assert words == ["/a b/fustor-agent", "start", "--watch", path]
+    (command,) = read(render(msgspec.structs.replace(OWN, program="/$b 50%/fustor-agent")))["ExecReload"]
+    assert command == '"/$b 50%%/fustor-agent" "reload"'  # as `systemd-analyze verify` finds it
     assert unit["Environment"] == ['"FUSTOR_HOME=/h%%h"']
 
 
@@ -79,6 +81,12 @@ def test_any_printable_path_arrives_as_it_is() -> None:
 def test_a_path_that_cannot_stand_in_a_unit_is_refused(path: str) -> None:
     with pytest.raises(ProgramError, match="cannot stand in a unit"):
         render(msgspec.structs.replace(OWN, choice=("--config", path)))
+
+
+@pytest.mark.parametrize("folder", ["/it's", '/"quoted"', "/back\\slash"])
+def test_a_program_that_systemd_refuses_to_start_is_refused(folder: str) -> None:
+    with pytest.raises(ProgramError, match="without quotes"):
+        render(msgspec.structs.replace(OWN, program=f"{folder}/fustor-agent"))
 
 
 def test_units_stand_where_systemd_looks_for_them() -> None:
