@@ -166,8 +166,8 @@ FAULTS = {
         resources=lambda: ResourceLimits(soft_memory_bytes=read_own("RssAnon") + 100 * MB),
     ),
     "an exit code": Fault(lambda runtime: os._exit(3), "^exited with code 3$"),
-    "an exit with a text": Fault(leave_with_a_text, "^exited with code 1$", "cannot open the frobnicator"),
-    "a main that returns": Fault(lambda runtime: None, "^its main returned without being asked to stop$"),
+    "an exit with a text": Fault(leave_with_a_text, "^no frobnicator$", "cannot open the frobnicator"),
+    "a main that returns": Fault(lambda runtime: None, "^it ended without being asked to stop$"),
     "what it says itself": Fault(lambda runtime: runtime.fail("no key", permanent=False), "^no key$"),
     "SIGSTOP": Fault(
         kill_by(signal.SIGSTOP), "^a ping is unanswered.* for 1 s; a signal has stopped it", limits=SHORT_ANSWER

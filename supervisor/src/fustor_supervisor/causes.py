@@ -50,5 +50,5 @@ def _describe_exit(exit: Exit) -> str:
     if exit.code is None:
         return "ended in an unknown way"
     if exit.code == ExitCode.OK:
-        return "its main returned without being asked to stop"
+        return "it ended without being asked to stop"
     return f"exited with code {exit.code}"

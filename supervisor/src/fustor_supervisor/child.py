@@ -100,7 +100,10 @@ def _run_main(inheritance: Inheritance, runtime: Runtime) -> int:
     try:
         inheritance.main(runtime)
     except SystemExit as err:
-        return err.code if isinstance(err.code, int) else int(err.code is not None)
+        if err.code is None or isinstance(err.code, int):
+            return err.code or ExitCode.OK
+        runtime.send_failed(str(err.code), permanent=False)
+        return ExitCode.CRASHED
     except BaseException as err:  # the edge of the worker: whatever its main raises ends it
         _log.exception("worker crashed name=%s generation=%d", runtime.name, runtime.generation)
         runtime.send_failed(f"{type(err).__name__}: {err}", permanent=False)
