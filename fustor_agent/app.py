@@ -183,11 +183,15 @@ class _App:
     # -- reload -----------------------------------------------------------------------------
 
     def _read_again(self) -> Draft:
-        if self._supervisor.is_stopping:
-            raise ProgramError("the agent is stopping; start it again instead")
+        self._refuse_while_stopping()
         return read_again(self._config)
 
+    def _refuse_while_stopping(self) -> None:
+        if self._supervisor.is_stopping:
+            raise ProgramError("the agent is stopping; start it again instead")
+
     def _take_over(self, config: Config) -> ReloadOutcome:
+        self._refuse_while_stopping()
         check_ports(config, held=self._config)
         plan = make_plan(config, self._paths, self._identity)
         differences = list_differences(self._config, config)
