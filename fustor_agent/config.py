@@ -191,6 +191,7 @@ class Config(msgspec.Struct, frozen=True):
         file: The file it was read from; None for `--watch`.
         watch: The directory of `--watch`; None for a file.
         lines: The line of each key; empty for `--watch`.
+        digests: Of the files that a sender's driver reads at its start, by the sender's id, once drivers were asked.
     """
 
     console: ConsoleConfig = ConsoleConfig()
@@ -202,6 +203,7 @@ class Config(msgspec.Struct, frozen=True):
     file: str | None = None
     watch: str | None = None
     lines: dict[KeyPath, int] = {}
+    digests: dict[str, str] = {}
 
     def list_entries(self) -> list[tuple[KeyPath, SourceConfig | SenderConfig]]:
         """Return all sources and senders, each with its place in the file."""

@@ -20,7 +20,11 @@ def list_differences(before: Config, after: Config) -> tuple[str, ...]:
         `sources[a].config.uri: "/x" -> "/y"`.
     """
     old, new = _list_sections(before), _list_sections(after)
-    return tuple(line for name in sorted(old | new) for line in _compare(name, old.get(name), new.get(name)))
+    lines = [line for name in sorted(old | new) for line in _compare(name, old.get(name), new.get(name))]
+    for id in sorted(before.digests.keys() & after.digests.keys()):
+        if before.digests[id] != after.digests[id]:
+            lines.append(f"senders[{id}].config: a file that it names has changed")
+    return tuple(lines)
 
 
 def _list_sections(config: Config) -> dict[str, _Keys]:

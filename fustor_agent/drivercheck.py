@@ -25,7 +25,22 @@ _TIMEOUT_S = 30.0
 _READ_BYTES = 65536
 _PR_SET_PDEATHSIG = 1  # man 2 prctl
 _REMEDY = "upgrade or uninstall its package, or report it to its authors"
-_decoder = msgspec.msgpack.Decoder(list[Problem])
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """
+    What drivers say about their part of a configuration.
+
+    Args:
+        problems: In the order of the file.
+        digests: Of the files that a sender's driver reads at its start, by the sender's id.
+    """
+
+    problems: tuple[Problem, ...] = ()
+    digests: dict[str, str] = {}
+
+
+_decoder = msgspec.msgpack.Decoder(Checked)
 
 
 def check(draft: Draft) -> Config:
@@ -35,10 +50,15 @@ def check(draft: Draft) -> Config:
     Raises:
         BadConfig: Anything is wrong; holds all problems, those of the drivers and all others.
     """
-    return draft.finish(check_drivers(draft))
+    return _finish(draft, ask_drivers(draft))
 
 
 def check_drivers(config: Config | Draft, *, probe: bool = False, timeout_s: float = _TIMEOUT_S) -> list[Problem]:
+    """Return the problems that `ask_drivers` finds."""
+    return list(ask_drivers(config, probe=probe, timeout_s=timeout_s).problems)
+
+
+def ask_drivers(config: Config | Draft, *, probe: bool = False, timeout_s: float = _TIMEOUT_S) -> Checked:
     """
     Check that every driver loads and takes its configuration.
 
@@ -49,14 +69,14 @@ def check_drivers(config: Config | Draft, *, probe: bool = False, timeout_s: flo
         config: Sources and senders of pipes that are switched off are checked too.
         probe: Also look whether sources can be read and receivers answer.
         timeout_s: For one driver.
-
-    Returns:
-        All problems, in the order of the file.
     """
     problems: list[Problem] = []
+    digests: dict[str, str] = {}
     for path, entry in config.list_entries():
-        problems += _check_entry(_Check(config, path, entry, probe=probe), timeout_s)
-    return problems
+        checked = _check_entry(_Check(config, path, entry, probe=probe), timeout_s)
+        problems += checked.problems
+        digests |= checked.digests
+    return Checked(tuple(problems), digests)
 
 
 class BackgroundCheck:
@@ -73,7 +93,7 @@ class BackgroundCheck:
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
         self._data = b""
-        self._child = _Child(lambda: check_drivers(draft))
+        self._child = _Child(lambda: ask_drivers(draft))
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when there is something to take."""
@@ -95,7 +115,7 @@ class BackgroundCheck:
         """
         how = self._child.end()
         try:
-            return self._draft.finish(_decoder.decode(self._data))
+            return _finish(self._draft, _decoder.decode(self._data))
         except msgspec.DecodeError as err:
             raise ProgramError(f"the check of the configuration was ended ({how}); try again") from err
 
@@ -106,6 +126,10 @@ class BackgroundCheck:
     def close_in_child(self) -> None:
         """Close the descriptor in a process that was forked meanwhile."""
         os.close(self._child.reading)
+
+
+def _finish(draft: Draft, checked: Checked) -> Config:
+    return msgspec.structs.replace(draft.finish(checked.problems), digests=checked.digests)
 
 
 def resolve_embedded(sender: SenderConfig, *, url: str, key: str) -> dict[str, Any]:
@@ -134,24 +158,31 @@ class _Check:
         self._entry = entry
         self._probe = probe
 
-    def __call__(self) -> list[Problem]:
+    def __call__(self) -> Checked:
         """Check; whatever the driver does is a problem at worst."""
         try:
             return self._check()
         except BaseException as err:  # A driver is a stranger's code, and may even raise SystemExit.
-            return [self.problem("type", None, f"checking it raises {type(err).__name__}: {err}", _REMEDY)]
+            return self.fail(f"checking it raises {type(err).__name__}: {err}")
 
-    def _check(self) -> list[Problem]:
+    def fail(self, reason: str) -> Checked:
+        """Say that the driver cannot even be asked."""
+        return Checked((self.problem("type", None, reason, _REMEDY),))
+
+    def _check(self) -> Checked:
         driver: type[SourceDriver] | type[PusherDriver]
         try:
             driver = load_source(self._entry.type) if self._kind is DriverKind.SOURCE else load_pusher(self._entry.type)
         except FustorError as err:
-            return [self.problem("type", self._entry.type, str(err))]
+            return Checked((self.problem("type", self._entry.type, str(err)),))
         value = self._resolve()
         findings = find_misfits(value, driver.Config)
         if findings:
-            return [self._to_problem(one) for one in findings]
-        return self._try_out(driver, msgspec.convert(value, driver.Config)) if self._probe else []
+            return Checked(tuple(map(self._to_problem, findings)))
+        settings = msgspec.convert(value, driver.Config)
+        problems = self._try_out(driver, settings) if self._probe else ()
+        digests = {self._entry.id: driver.digest_files(settings)} if issubclass(driver, PusherDriver) else {}
+        return Checked(tuple(problems), digests)
 
     def is_installed(self) -> bool:
         """Tell whether there is such a driver; nothing is imported."""
@@ -212,31 +243,31 @@ class _Check:
         return Problem(file, lines.get(known), format_key(path), value, make_encodable(reason), remedy)
 
 
-def _check_entry(check: _Check, timeout_s: float) -> list[Problem]:
+def _check_entry(check: _Check, timeout_s: float) -> Checked:
     if not check.is_installed():
-        return [check.explain_unknown()]
+        return Checked((check.explain_unknown(),))
     child = _Child(check)
     try:
         data = _read(child.reading, time.monotonic() + timeout_s)
     finally:
         how = child.end()
     if data is None:
-        return [check.problem("type", None, f"the driver did not finish its check within {timeout_s:g} s", _REMEDY)]
+        return check.fail(f"the driver did not finish its check within {timeout_s:g} s")
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:
-        return [check.problem("type", None, f"the driver ended the process that checked it ({how})", _REMEDY)]
+        return check.fail(f"the driver ended the process that checked it ({how})")
 
 
 class _Child:
     """
-    A forked process that finds problems and writes them, encoded, into a pipe.
+    A forked process that asks drivers and writes what they say, encoded, into a pipe.
 
     Args:
-        find: Runs in the child.
+        ask: Runs in the child.
     """
 
-    def __init__(self, find: Callable[[], list[Problem]]) -> None:
+    def __init__(self, ask: Callable[[], Checked]) -> None:
         self.reading, writing = os.pipe()
         # Blocked: until its handlers are reset, the child would pass a signal on to the parent.
         parent = os.getpid()
@@ -244,7 +275,7 @@ class _Child:
         try:
             self._pid = os.fork()
             if self._pid == 0:
-                _be_child(find, writing, parent)
+                _be_child(ask, writing, parent)
         except OSError:
             os.close(self.reading)
             raise
@@ -265,7 +296,7 @@ class _Child:
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _be_child(find: Callable[[], list[Problem]], writing: int, parent: int) -> NoReturn:
+def _be_child(ask: Callable[[], Checked], writing: int, parent: int) -> NoReturn:
     code = 1
     try:
         # A driver that hangs must not outlive whoever waits for it; dead already is too late for the kernel to tell.
@@ -279,7 +310,7 @@ def _be_child(find: Callable[[], list[Problem]], writing: int, parent: int) -> N
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.dup2(writing, 3)
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        data = msgspec.msgpack.encode(find())
+        data = msgspec.msgpack.encode(ask())
         with os.fdopen(3, "wb") as pipe:
             pipe.write(data)
         code = 0

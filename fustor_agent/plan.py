@@ -123,7 +123,7 @@ def _plan_pusher(config: Config, pipe: PipeConfig, paths: Paths, identity: Ident
     spec = WorkerSpec(
         name=pipe.id + PUSHER_SUFFIX,
         main=_bind(pusher.main, settings, context),
-        fingerprint=_fingerprint(settings),
+        fingerprint=_hash(_fingerprint(settings) + config.digests.get(entry.id, "")),
         stop_rank=_PUSHER_RANK,
     )
     return _limit(spec, config.workers.pusher)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agent import AgentUnderTest
+from desk import Desk
 from processes import descendants, describe, kill_all
 from watchdog import Watchdog
 
@@ -87,6 +88,17 @@ def start_agent(
             faults.append(str(fault))
     if faults:
         pytest.fail("\n".join(faults))
+
+
+@pytest.fixture
+def desk(tmp_path: Path, request: pytest.FixtureRequest, no_process_is_left: None) -> Iterator[Desk]:
+    """Somebody with a home of their own; what they started is stopped at the end."""
+    desk = Desk(tmp_path)
+    yield desk
+    if getattr(request.node, "has_failed", False):
+        print(desk.agent.log())
+    left = desk.clear()
+    assert not left, f"left behind: {left}"
 
 
 @pytest.hookimpl(wrapper=True)

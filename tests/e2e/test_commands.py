@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,6 @@ from replay import Replay
 from waiting import until
 
 _DONE, _FAILED, _NOT_RUNNING, _ALREADY, _BAD_CONFIG = 0, 1, 3, 4, 5
-
-
-@pytest.fixture
-def desk(tmp_path: Path, request: pytest.FixtureRequest, no_process_is_left: None) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
-    yield desk
-    if getattr(request.node, "has_failed", False):
-        print(desk.agent.log())
-    left = desk.clear()
-    assert not left, f"left behind: {left}"
 
 
 # -- start and stop -------------------------------------------------------------------------
@@ -306,48 +295,6 @@ def test_a_directory_and_a_file_may_have_any_name(desk: Desk) -> None:
 
 
 # -- reload ---------------------------------------------------------------------------------
-
-
-def test_a_reload_restarts_only_what_it_changes(desk: Desk) -> None:
-    first, second, third = desk.tree("a"), desk.tree("b"), desk.tree("c")
-    pipes = {"p": ("a", "fusion"), "q": ("b", "fusion")}
-    path = desk.configure(first, second, **pipes)
-    desk.run("start", "-D")
-    desk.wait_ready()
-    before = desk.pids()
-    assert desk.run("reload").stdout == "nothing changes\n"
-    assert desk.pids() == before
-    path.write_text(path.read_text().replace(str(second), str(third)))
-    said = desk.run("reload").stdout.splitlines()
-    after = desk.pids()
-    assert said == [
-        f'sources[b].config.uri: "{second}" -> "{third}"',
-        "restart q.source",
-        f"q.source is running, pid {after['q.source']}",
-    ]
-    assert [name for name in before if after[name] != before[name]] == ["q.source"]
-    until(lambda: _holds(desk, "q", third), within_s=30, what="the view of the new tree")
-    assert _holds(desk, "p", first)
-
-
-def _holds(desk: Desk, view: str, tree: Path) -> bool:
-    return not differences(walk(bytes(tree)), desk.agent.export(view=view, sync=None))
-
-
-@pytest.mark.parametrize("change", ["broken: yes", "console: {port: x}"])
-def test_a_reload_of_a_bad_configuration_changes_nothing(desk: Desk, change: str) -> None:
-    path = desk.configure(desk.tree("a"))
-    desk.run("start", "-D")
-    desk.wait_ready()
-    before = desk.pids()
-    good = path.read_text()
-    path.write_text(f"{change}\nsources: []\n")
-    done = desk.run("reload", code=_BAD_CONFIG)
-    assert "everything stays as it was" in done.stderr
-    assert desk.pids() == before
-    path.write_text(good)
-    assert desk.run("reload").stdout == "nothing changes\n"
-    desk.wait_ready()
 
 
 def test_pipe_actions_work_on_the_running_agent(desk: Desk) -> None:

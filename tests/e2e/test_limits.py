@@ -1,25 +1,12 @@
 """What a worker may use up: it alone is replaced, and nothing is lost."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from desk import Desk
 from oracle import differences, walk
 from waiting import until
-
-
-@pytest.fixture
-def desk(tmp_path: Path, request: pytest.FixtureRequest, no_process_is_left: None) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
-    yield desk
-    if getattr(request.node, "has_failed", False):
-        print(desk.agent.log())
-    left = desk.clear()
-    assert not left, f"left behind: {left}"
 
 
 def _limit(desk: Desk, tree: Path, **source: int) -> None:

@@ -4,25 +4,12 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from desk import EMBEDDED, Desk
 from oracle import differences, walk
 from waiting import until
-
-
-@pytest.fixture
-def desk(tmp_path: Path, request: pytest.FixtureRequest, no_process_is_left: None) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
-    yield desk
-    if getattr(request.node, "has_failed", False):
-        print(desk.agent.log())
-    left = desk.clear()
-    assert not left, f"left behind: {left}"
 
 
 def test_two_trees_have_a_view_each_and_a_fault_of_one_pipe_is_not_the_others(desk: Desk) -> None:

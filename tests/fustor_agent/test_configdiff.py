@@ -26,6 +26,12 @@ def test_the_same_configuration_differs_in_nothing_wherever_it_stands() -> None:
     assert list_differences(CONFIG, moved) == ()
 
 
+def test_a_file_whose_content_changed_is_told_without_it() -> None:
+    before = replace(CONFIG, digests={"to": "0af3", "gone": "1"})
+    after = replace(CONFIG, digests={"to": "77b1", "new": "2"})
+    assert list_differences(before, after) == ("senders[to].config: a file that it names has changed",)
+
+
 def test_each_key_that_changed_is_named_with_both_values() -> None:
     params = {"uri": "/c", "driver_params": {"file_pattern": "*.csv", "names": ["x", "y"]}}
     after = replace(

@@ -1,3 +1,4 @@
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -51,6 +52,21 @@ def odd(install_driver: InstallDriver) -> None:
 def test_a_right_configuration_has_no_problems_and_imports_nothing_here(tmp_path: Path) -> None:
     assert check_drivers(make_config(tmp_path, "{endpoint: x}")) == []
     assert "strange_odd" not in sys.modules
+
+
+@pytest.mark.usefixtures("odd")
+def test_files_that_a_configuration_names_are_digested_by_their_driver(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    senders = [
+        {"id": "a", "type": "odd", "config": {"endpoint": "x"}},
+        {"id": "b", "type": "fusion", "config": {"endpoint": "http://x", "credential": {"file": f"{tmp_path}/key"}}},
+    ]
+    path.write_text(json.dumps({"senders": senders}))
+    before = check(read(path, {})).digests
+    (tmp_path / "key").write_text("s3cret")
+    after = check(read(path, {})).digests
+    assert (before["a"], after["a"]) == ("", "")
+    assert before["b"] != after["b"]
 
 
 @pytest.mark.usefixtures("odd")

@@ -118,3 +118,8 @@ def test_no_secret_can_be_read_from_a_plan() -> None:
     for secret in ("token", "push'", "read'", "credential"):
         assert f"'{secret}" not in text
     assert all(len(worker.fingerprint) == 64 for worker in plan_of().workers)
+
+
+def test_a_file_that_a_sender_names_belongs_to_its_pushers() -> None:
+    before, after = replace(CONFIG, digests={"far": "1"}), replace(CONFIG, digests={"far": "2"})
+    assert changed(plan_of(before), plan_of(after)) == {"q.pusher"}

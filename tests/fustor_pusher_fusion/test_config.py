@@ -1,16 +1,30 @@
+import hashlib
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from fustor_core.errors import ConfigError
-from fustor_pusher_fusion.config import FusionConfig, read_key
+from fustor_pusher_fusion.config import FusionConfig, digest_files, read_key
 
 SECRET = "s3cret-value"
 
 
 def config(**values: object) -> FusionConfig:
     return msgspec.convert({"endpoint": "http://host:8102", "credential": SECRET} | values, FusionConfig)
+
+
+def test_a_digest_changes_with_the_files_that_are_named_and_shows_nothing_of_them(tmp_path: Path) -> None:
+    key, certificates = tmp_path / "key", tmp_path / "certificates"
+    named = config(credential={"file": str(key)}, verify=str(certificates))
+    digests = [digest_files(named)]
+    for path, content in ((key, SECRET), (key, f"{SECRET}2"), (certificates, "one"), (certificates, SECRET)):
+        path.write_text(content)
+        digests.append(digest_files(named))
+        assert digest_files(named) == digests[-1]
+    assert len(set(digests)) == 5
+    assert hashlib.sha256(SECRET.encode()).hexdigest() not in "".join(digests)
+    assert digest_files(config()) == digest_files(config(credential="another"))
 
 
 def test_what_is_left_out_has_the_documented_values() -> None:

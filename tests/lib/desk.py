@@ -1,6 +1,7 @@
 """Somebody who uses `fustor-agent` by its commands, on a home of their own."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,10 @@ class Desk:
             f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.agent.log()}"
         )
         return done
+
+    def signal(self, number: int) -> None:
+        """Signal the agent itself."""
+        os.kill(self.pid, number)
 
     def status(self) -> dict[str, Any]:
         """Return what `status --json` prints, whatever it exits with."""

@@ -315,6 +315,16 @@ class PusherDriver(abc.ABC):
         """Return the names of the row fields that the receiver uses; empty means all."""
         return frozenset()
 
+    @classmethod
+    def digest_files(cls, config: Any) -> str:
+        """
+        Return a digest of the files that the configuration names and the driver reads at its start; optional.
+
+        A reload that finds another one than the last start or reload starts the driver again. Raises nothing for a
+        file that cannot be read: that is a digest too.
+        """
+        return ""
+
     @abc.abstractmethod
     def test_connection(self) -> None:
         """

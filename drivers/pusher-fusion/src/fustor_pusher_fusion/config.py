@@ -1,5 +1,6 @@
 """What a `fusion` sender is configured with, and where its key comes from."""
 
+import hashlib
 import math
 import os
 from pathlib import Path
@@ -102,6 +103,23 @@ def read_key(config: FusionConfig) -> str:
         reason = err.strerror or type(err).__name__
         raise ConfigError(f'credential: file "{path}" cannot be read ({reason}); correct its path or its mode') from err
     return _checked(first_line.decode("latin-1"), f'credential: file "{path}"')
+
+
+def digest_files(config: FusionConfig) -> str:
+    """Return a digest of the files with the key and with the certificates to trust; shows nothing of them."""
+    credential = config.credential
+    names = (
+        credential.file if isinstance(credential, KeySource) else None,
+        config.verify if isinstance(config.verify, str) else None,
+    )
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            content = Path(name).read_bytes() if name is not None else b""
+        except OSError as err:
+            content = repr(err.errno).encode()
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
 
 
 def _checked(key: str, where: str) -> str:

@@ -21,7 +21,7 @@ from fustor_core.errors import ConfigError, SessionLost, Unavailable, Uncertain
 from fustor_event_model import FS_SCHEMA
 from fustor_pusher_fusion import answers, own
 from fustor_pusher_fusion.client import Channel, Target, hush_urllib3
-from fustor_pusher_fusion.config import FusionConfig, read_key
+from fustor_pusher_fusion.config import FusionConfig, digest_files, read_key
 from fustor_pusher_fusion.public import PublicPush
 from fustor_pusher_fusion.session import SessionState
 
@@ -137,6 +137,11 @@ class FusionPusher(PusherDriver):
         if session.commits:
             return ()
         return answers.read_sentinel_tasks(self._commands.call("GET", "consistency/sentinel/tasks", idempotent=True))
+
+    @classmethod
+    def digest_files(cls, config: FusionConfig) -> str:
+        """Return a digest of the files with the key and with the certificates to trust."""
+        return digest_files(config)
 
     def test_connection(self) -> None:
         """Check endpoint and credential by the protocol's discovery call."""
