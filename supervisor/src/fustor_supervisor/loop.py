@@ -23,6 +23,7 @@ from typing import Final
 import msgspec
 
 from fustor_supervisor import messages
+from fustor_supervisor.bulletin import Bulletin
 from fustor_supervisor.crew import Babbled, Crew, Died, Happening, Readable, Said, Signalled
 from fustor_supervisor.history import History
 from fustor_supervisor.notifier import Notifier
@@ -31,7 +32,7 @@ from fustor_supervisor.shutdown import choose_to_stop, sum_graces
 from fustor_supervisor.specs import LinkSpec, WorkerSpec, check_plan
 from fustor_supervisor.staff import Staff
 from fustor_supervisor.states import LINKED
-from fustor_supervisor.status import CHANGED_EVERY_S, UNCHANGED_EVERY_S, Publisher, SupervisorStatus, format_utc
+from fustor_supervisor.status import Publisher, SupervisorStatus, format_utc
 from fustor_supervisor.timers import Timer, Timers
 from fustor_supervisor.worker import Worker
 
@@ -89,15 +90,12 @@ class Supervisor:
         rand: Callable[[], float] = random.random,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._publisher = Publisher(publish, status_path) if publish is not None else None
         self._history = History(history_path) if history_path is not None else None
         self._on_request = on_request
         self._on_reload = on_reload
         self._on_reopen_logs = on_reopen_logs
         self._in_child = in_child
         self._notifier = notifier or Notifier({})
-        self._files = [each.file for each in (self._publisher, self._history) if each is not None and each.file]
-        self._is_settled = False
         self._clock = clock
         self._rand = rand
         self._wall = wall
@@ -106,11 +104,17 @@ class Supervisor:
         self._started_wall = wall()
         self._timers: Timers[Timer | str] = Timers()
         self._staff = Staff(next_epoch=next_epoch, make_worker=self._make_worker, clock=clock, timers=self._timers)
+        self._bulletin = Bulletin(
+            self._staff,
+            self.status,
+            self._timers,
+            publisher=Publisher(publish, status_path) if publish is not None else None,
+            history=self._history,
+            notifier=self._notifier,
+        )
         self._crew: Crew | None = None
         self._pending = PendingCommands()
         self._stop_at = float("inf")
-        self._published: list[tuple[str, int]] = []
-        self._published_at = float("-inf")
 
     # -- what the program asks for --------------------------------------------------------
 
@@ -230,7 +234,7 @@ class Supervisor:
             uptime_s=now - self._started_at,
             workers=[worker.describe(now) for worker in self._staff],
             made_s=now,
-            problems=[file.problem for file in self._files if file.problem is not None],
+            problems=self._bulletin.problems,
         )
 
     # -- running --------------------------------------------------------------------------
@@ -261,8 +265,8 @@ class Supervisor:
         if not self.is_stopping:
             self._phase = _Phase.RUNNING
             self._staff.start(self._crew, now)
-        self._tell_alive(now)
-        self._publish_changes(now)
+        self._bulletin.tell_alive(now)
+        self._bulletin.publish_changes(now)
 
     def turn(self, max_wait_s: float | None = None) -> bool:
         """
@@ -293,16 +297,15 @@ class Supervisor:
         self._staff.forget_removed()
         if self.is_stopping:
             self._stop_next_rank(now)
-        elif not self._is_settled and self._staff.is_settled():
-            self._is_settled = True
-            self._notifier.ready()
-        self._publish_changes(now)
+        else:
+            self._bulletin.tell_settled()
+        self._bulletin.publish_changes(now)
         return not self._is_stopped
 
     def close(self) -> None:
         """Kill what is left, publish the last status, and put signals and descriptors back."""
         self._phase = _Phase.STOPPED
-        self._publish(self._clock())
+        self._bulletin.publish(self._clock())
         if self._crew is not None:
             self._crew.close()
             self._crew = None
@@ -357,18 +360,13 @@ class Supervisor:
 
     def _take_deadline(self, due: Timer | str, now: float) -> None:
         if due is Timer.STATUS:
-            self._publish(now)
+            self._bulletin.publish(now)
         elif due is Timer.STOP_LIMIT:
             self._staff.kill_all(now)
         elif due is Timer.WATCHDOG:
-            self._tell_alive(now)
+            self._bulletin.tell_alive(now)
         else:
             self._staff.take_deadline(due, now)
-
-    def _tell_alive(self, now: float) -> None:
-        if self._notifier.watchdog_every_s is not None:
-            self._notifier.alive()
-            self._timers.set(Timer.WATCHDOG, now + self._notifier.watchdog_every_s)
 
     # -- stopping -------------------------------------------------------------------------
 
@@ -385,28 +383,6 @@ class Supervisor:
             if worker.up:
                 grace_s = max(0.0, min(worker.spec.stop_grace_s, self._stop_at - now))
                 self._staff.carry_out(worker, worker.set_up(False, now, grace_s=grace_s))
-
-    # -- status ---------------------------------------------------------------------------
-
-    def _publish_changes(self, now: float) -> None:
-        """Publish soon if something changed since the last time."""
-        if self._publisher is None and self._history is None:
-            return
-        changes = [(worker.spec.name, worker.changes) for worker in self._staff]
-        if changes != self._published:
-            self._published = changes
-            self._timers.set(Timer.STATUS, max(now, self._published_at + CHANGED_EVERY_S))
-
-    def _publish(self, now: float) -> None:
-        self._published_at = now
-        if self._history is not None:
-            self._history.save({worker.spec.name: worker.deaths for worker in self._staff})
-        if self._publisher is None:
-            return
-        self._timers.set(Timer.STATUS, now + UNCHANGED_EVERY_S)
-        snapshot = self._publisher.publish(self.status())
-        if snapshot is not None:
-            self._staff.send_status(snapshot)
 
     # -- small things ---------------------------------------------------------------------
 
