@@ -1,29 +1,21 @@
 """Check the drivers' part of a configuration in forked children, where a driver can do no harm."""
 
-import ctypes
-import os
-import select
-import signal
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
+from fustor_agent.child import Child
 from fustor_agent.config import Config, Draft, SenderConfig, SourceConfig
 from fustor_agent.drivers import DriverKind, explain_unknown, list_drivers, load_pusher, load_source
 from fustor_core.drivers import PusherContext, PusherDriver, SourceDriver
 from fustor_core.errors import ConfigError, FustorError
-from fustor_core.program.errors import ProgramError
 from fustor_core.program.listener import format_url
 from fustor_core.program.problems import KeyPath, Problem, format_key, make_encodable, show
 from fustor_core.program.shape import Finding, find_misfits
 
 _TIMEOUT_S = 30.0
-_READ_BYTES = 65536
-_PR_SET_PDEATHSIG = 1  # man 2 prctl
 _REMEDY = "upgrade or uninstall its package, or report it to its authors"
 
 
@@ -40,6 +32,7 @@ class Checked(msgspec.Struct, frozen=True):
     digests: dict[str, str] = {}
 
 
+_encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Checked)
 
 
@@ -50,7 +43,8 @@ def check(draft: Draft) -> Config:
     Raises:
         BadConfig: Anything is wrong; holds all problems, those of the drivers and all others.
     """
-    return _finish(draft, ask_drivers(draft))
+    checked = ask_drivers(draft)
+    return msgspec.structs.replace(draft.finish(checked.problems), digests=checked.digests)
 
 
 def check_drivers(config: Config | Draft, *, probe: bool = False, timeout_s: float = _TIMEOUT_S) -> list[Problem]:
@@ -77,59 +71,6 @@ def ask_drivers(config: Config | Draft, *, probe: bool = False, timeout_s: float
         problems += checked.problems
         digests |= checked.digests
     return Checked(tuple(problems), digests)
-
-
-class BackgroundCheck:
-    """
-    A check of all drivers in a child, for a process that must not wait; whoever made it closes it.
-
-    Args:
-        draft: What was read.
-
-    Raises:
-        OSError: No process, memory or descriptors are left.
-    """
-
-    def __init__(self, draft: Draft) -> None:
-        self._draft = draft
-        self._data = b""
-        self._child = _Child(lambda: ask_drivers(draft))
-
-    def fileno(self) -> int:
-        """Return the descriptor that is readable when there is something to take."""
-        return self._child.reading
-
-    def take(self) -> bool:
-        """Take what is there; tells whether the check is over. Blocks unless `fileno` is readable."""
-        piece = os.read(self._child.reading, _READ_BYTES)
-        self._data += piece
-        return not piece
-
-    def finish(self) -> Config:
-        """
-        Return the configuration; call it when the check is over.
-
-        Raises:
-            ProgramError: The check was ended from outside.
-            BadConfig: As `check`.
-        """
-        how = self._child.end()
-        try:
-            return _finish(self._draft, _decoder.decode(self._data))
-        except msgspec.DecodeError as err:
-            raise ProgramError(f"the check of the configuration was ended ({how}); try again") from err
-
-    def close(self) -> None:
-        """End the check, finished or not."""
-        self._child.end()
-
-    def close_in_child(self) -> None:
-        """Close the descriptor in a process that was forked meanwhile."""
-        os.close(self._child.reading)
-
-
-def _finish(draft: Draft, checked: Checked) -> Config:
-    return msgspec.structs.replace(draft.finish(checked.problems), digests=checked.digests)
 
 
 def resolve_embedded(sender: SenderConfig, *, url: str, key: str) -> dict[str, Any]:
@@ -246,9 +187,9 @@ class _Check:
 def _check_entry(check: _Check, timeout_s: float) -> Checked:
     if not check.is_installed():
         return Checked((check.explain_unknown(),))
-    child = _Child(check)
+    child = Child(lambda: _encode(check()))
     try:
-        data = _read(child.reading, time.monotonic() + timeout_s)
+        data = child.read(timeout_s)
     finally:
         how = child.end()
     if data is None:
@@ -257,74 +198,3 @@ def _check_entry(check: _Check, timeout_s: float) -> Checked:
         return _decoder.decode(data)
     except msgspec.DecodeError:
         return check.fail(f"the driver ended the process that checked it ({how})")
-
-
-class _Child:
-    """
-    A forked process that asks drivers and writes what they say, encoded, into a pipe.
-
-    Args:
-        ask: Runs in the child.
-    """
-
-    def __init__(self, ask: Callable[[], Checked]) -> None:
-        self.reading, writing = os.pipe()
-        # Blocked: until its handlers are reset, the child would pass a signal on to the parent.
-        parent = os.getpid()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            self._pid = os.fork()
-            if self._pid == 0:
-                _be_child(ask, writing, parent)
-        except OSError:
-            os.close(self.reading)
-            raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            os.close(writing)
-
-    def end(self) -> str:
-        """Kill it if it runs, reap it, close the pipe, and say how it ended."""
-        os.close(self.reading)
-        try:
-            if not os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                os.kill(self._pid, signal.SIGKILL)
-            _, status = os.waitpid(self._pid, 0)
-        except ChildProcessError:  # in the first process of a container the supervisor reaps whoever has ended
-            return "nobody knows how"
-        code = os.waitstatus_to_exitcode(status)
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def _be_child(ask: Callable[[], Checked], writing: int, parent: int) -> NoReturn:
-    code = 1
-    try:
-        # A driver that hangs must not outlive whoever waits for it; dead already is too late for the kernel to tell.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(code)
-        # Nothing of the parent's may be held open or answered to here: locks, links, signals.
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.dup2(writing, 3)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        data = msgspec.msgpack.encode(ask())
-        with os.fdopen(3, "wb") as pipe:
-            pipe.write(data)
-        code = 0
-    finally:
-        # Never back into the parent's stack, whatever the driver did.
-        os._exit(code)
-
-
-def _read(reading: int, deadline: float) -> bytes | None:
-    data = b""
-    while True:
-        if not select.select([reading], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            return None
-        piece = os.read(reading, _READ_BYTES)
-        if not piece:
-            return data
-        data += piece

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from fustor_agent.backgroundcheck import BackgroundCheck
 from fustor_agent.config import Config, Draft
-from fustor_agent.drivercheck import BackgroundCheck
 from fustor_agent.reload import ReloadOutcome, read_outcome, write_outcome
 from fustor_core.program.errors import BadConfig, ProgramError, explain
 from fustor_core.program.exitcodes import ExitCode
@@ -34,7 +34,7 @@ class Desk(Protocol):
 
 class Reloading:
     """
-    One reload after the other, of which none holds up the supervisor: a child asks the drivers.
+    One reload after the other, of which none holds up the supervisor: a child reads, parses and asks the drivers.
 
     A reload that is asked for while one is under way begins anew, since the file may have
     changed again; whoever asked for the first is told the outcome of the last.
@@ -43,7 +43,7 @@ class Reloading:
         path: `state/reload.json`.
         desk: The supervisor.
         notifier: Tells the service manager when a reload begins and ends.
-        read: Reads the configuration again.
+        read: Reads the configuration again, in the child.
         take_over: Applies a checked configuration, all of it or nothing; says what that changes.
     """
 
@@ -87,7 +87,7 @@ class Reloading:
             self._check.close_in_child()
 
     def _begin_check(self) -> None:
-        self._check = BackgroundCheck(self._read())
+        self._check = BackgroundCheck(self._read)
         self._desk.watch(self._check.fileno(), self._hear)
 
     def _hear(self) -> None:

@@ -18,6 +18,7 @@ from fustor_agent.workers import pusher
 from fustor_core.clock import IndexClock
 from fustor_core.drivers import SourceContext
 from fustor_core.program import logs
+from fustor_core.program.yamlfile import MAX_BYTES
 from fustor_fusion import FusionConfig
 from fustor_fusion.app import list_endpoints
 from fustor_fusion.context import Context
@@ -112,6 +113,7 @@ def test_the_limits_are_those_of_the_code(table) -> None:
     assert rows["one frame of a link"] == f"{MAX_FRAME_BYTES:,} bytes"
     assert rows["one request body at Fusion"] == f"{body:,} bytes"
     assert rows["`sync`"] == f"{MAX_SYNC_S} s"
+    assert rows["a configuration file"] == f"{MAX_BYTES:,} bytes"
     assert rows["the log"] == f"{logs.MAX_BYTES:,} bytes, {logs.KEPT} old files are kept"
 
 

@@ -1,3 +1,4 @@
+import datetime
 import errno
 import os
 import select
@@ -6,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fustor_agent.config import Config, Draft, read
+from fustor_agent.backgroundcheck import BackgroundCheck
+from fustor_agent.config import Config, Draft, SourceConfig, read
 from fustor_agent.reload import Change, ReloadOutcome, read_outcome, write_outcome
 from fustor_agent.reloading import Reloading
 from fustor_core.program.errors import ProgramError
@@ -29,7 +31,7 @@ class Driver(PusherDriver):
     class Config(msgspec.Struct):
         marks: str
         def __post_init__(self):
-            open(self.marks + "/" + str(os.getpid()), "x").close()
+            open(self.marks + "/" + str(os.getpid()), "w").close()
             if os.path.exists(self.marks + "/hang"): time.sleep(600)
     def open_session(self): ...
     def heartbeat(self, session, *, can_realtime): ...
@@ -130,6 +132,22 @@ def test_whatever_goes_wrong_is_the_outcome(bench: Bench, when: str, error: Exce
     setattr(bench, when, error)
     assert bench.reload() == ReloadOutcome(id=1, ok=False, problems=(expected,), code=1)
     assert bench.taken == []
+
+
+def test_a_configuration_that_takes_for_ever_to_read_holds_nothing_up_and_is_given_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    check = BackgroundCheck(lambda: read(tmp_path / "config.yaml", {}), limit_s=0.1)
+    while not check.take():
+        pass
+    with pytest.raises(ProgramError, match=r"was ended \(it took more than 0.1 s\)"):
+        check.finish()
+
+
+def test_a_configuration_arrives_whatever_it_holds(bench: Bench) -> None:
+    odd = {"day": datetime.date(2026, 1, 2), "number": 1 << 70, "bytes": b"\xff", "text": "\udcff", 3: None}
+    bench.draft = Draft(config=Config(sources=(SourceConfig("a", "strange", odd),), lines={("sources", 0): 7}))
+    bench.reload()
+    assert bench.taken == [bench.draft.config]
 
 
 def test_an_outcome_that_cannot_be_written_is_told_to_whoever_asked(bench: Bench, tmp_path: Path) -> None:

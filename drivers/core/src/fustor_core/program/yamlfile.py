@@ -9,6 +9,9 @@ from fustor_core.program.errors import BadConfig
 from fustor_core.program.problems import Problem, format_key, make_encodable, show
 from fustor_core.program.shape import Finding
 
+MAX_BYTES = 4 << 20
+"""Room for ten thousand pipes; what is larger is another file by mistake, and would take minutes to parse."""
+
 # Ids become file names, worker names and parts of URLs.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ID_RULE = "use up to 64 letters, digits, dots, hyphens and underscores, beginning with a letter or digit"
@@ -27,7 +30,12 @@ def read_yaml(path: Path, *, if_missing: str) -> yamldoc.Document:
     """
     file = make_encodable(str(path))
     try:
-        document = yamldoc.parse(path.read_bytes().decode())
+        with path.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            reason = f"it is larger than {MAX_BYTES} bytes"
+            raise BadConfig([Problem(file, None, "", "", reason, "name a configuration file, or shorten it")])
+        document = yamldoc.parse(data.decode())
     except FileNotFoundError as err:
         raise BadConfig([Problem(file, None, "", "", "there is no such file", if_missing)]) from err
     except OSError as err:
