@@ -213,6 +213,34 @@ def test_a_reader_sees_one_state_while_the_writer_goes_on(store):
         assert db.execute("SELECT count(*) FROM nodes").fetchall() == before
 
 
+def test_the_log_is_begun_anew_though_readers_always_overlap(tmp_path, monkeypatch):
+    monkeypatch.setattr("fustor_fusion.store.LARGE_LOG_BYTES", 1 << 20)
+    store, readers, stop = Store(tmp_path / "view.db"), Readers(tmp_path / "view.db"), threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            with readers.lease() as db:
+                db.execute("SELECT count(*) FROM nodes").fetchall()
+                stop.wait(0.01)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    sizes = [0]
+    try:
+        while sizes[-1] == max(sizes) and len(sizes) < 500:
+            names = [b"%0200d" % (len(sizes) * 1_000 + number) for number in range(200)]
+            push(store, make_body(len(sizes), *names)).result()
+            sizes.append(store.get_log_bytes())
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        store.close()
+        readers.close()
+    assert sizes[-1] < max(sizes), sizes
+
+
 @pytest.mark.parametrize("damage", [b"garbage" * 1000, b"SQLite format 3\0" + b"\xff" * 8000])
 def test_a_damaged_database_is_set_aside_and_a_new_one_begun(tmp_path, damage):
     path = tmp_path / "view.db"

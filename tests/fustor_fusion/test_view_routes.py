@@ -9,6 +9,7 @@ import time
 import apsw
 import msgspec
 import pytest
+import requests
 
 from fustor_event_model import DeleteEvent, FsPath, MessageSource
 from fustor_fusion import view_routes
@@ -254,6 +255,30 @@ def test_a_large_answer_survives_a_reader_that_goes_away(fusion, make):
     assert len(fusion.get("p/export").text.splitlines()) == 20_000
     assert len(fusion.get("p/tree").json()["children"]) == 20_000
     assert len(fusion.get("p/search", pattern="").json()) == 20_000
+
+
+def test_a_reader_who_takes_nothing_does_not_keep_the_log_for_ever(fusion, make, monkeypatch, tmp_path):
+    monkeypatch.setattr("fustor_fusion.reading.MAX_LOG_BYTES", 1 << 20)
+    monkeypatch.setattr("fustor_fusion.reading.MAX_WAITED_S", 0.0)
+    agent, path = make.agent(fusion), tmp_path / "fusion-p.db"
+
+    def push(index: int) -> None:
+        for at in range(0, 40_000, 2_000):
+            rows = [make.row(b"%0200d" % (at + n), size=index) for n in range(2_000)]
+            assert agent.push(make.update(index, b"/", rows)).status_code == 200
+
+    push(5)
+    other = apsw.Connection(str(path))
+    with fusion.reader.get(fusion.base + "/views/p/export", stream=True) as response:
+        push(6)
+        assert path.with_name("fusion-p.db-wal").stat().st_size > 1 << 20
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            response.content  # noqa: B018
+        other.set_busy_timeout(30_000)
+        other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)  # raises BusyError as long as a reader is there
+    other.close()
+    monkeypatch.undo()
+    assert len(fusion.get("p/export").text.splitlines()) == 40_000
 
 
 def test_a_view_without_an_agent_is_empty_and_says_that_it_is_not_current(fusion):

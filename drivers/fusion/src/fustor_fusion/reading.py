@@ -1,6 +1,10 @@
 """One question to one view: reading beside the writer, and how current the answer is."""
 
+import asyncio
 import contextlib
+import functools
+import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -8,12 +12,20 @@ import apsw
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Message, Send
 
 from fustor_fusion.changes import read_token
 from fustor_fusion.errors import StoreUnavailable
 from fustor_fusion.questions import Ask
 from fustor_fusion.readers import Readers
+from fustor_fusion.store import Store
 from fustor_fusion.view import View
+
+log = logging.getLogger(__name__)
+
+MAX_LOG_BYTES = 512 << 20
+MAX_WAITED_S = 30.0
+_LOOK_EVERY_S = 1.0
 
 CURRENT, BECAUSE, TOKEN = "X-Fustor-Current", "X-Fustor-Not-Current-Because", "X-Fustor-Token"
 Query = Callable[[apsw.Connection], Iterator[bytes]]
@@ -25,7 +37,7 @@ class LeasedStream:
     """
     The pieces of an answer, read from one read transaction that ends with the last of them.
 
-    Owns the lease; it is given back after the last piece, or when nobody holds the stream any more.
+    Owns the lease; it is given back after the last piece, by `close`, or when nobody holds the stream any more.
     """
 
     def __init__(self, readers: Readers, query: Query) -> None:
@@ -48,8 +60,60 @@ class LeasedStream:
             self._lease.close()
         return piece
 
+    def close(self) -> None:
+        """Give back the lease; no piece may be under way."""
+        self._lease.close()
+
     def __del__(self) -> None:
         self._lease.close()
+
+
+class _Patient(StreamingResponse):
+    """
+    Sends pieces as they are read, to a reader who takes his time.
+
+    The read transaction keeps the database's log from being begun anew, so the answer ends unfinished
+    once the log is too large and Fusion has waited long enough for this reader.
+
+    Args:
+        stream: The pieces; closed at the end.
+        pieces: Gives them.
+        media_type: Theirs.
+        store: Whose log it is.
+    """
+
+    def __init__(self, stream: LeasedStream, pieces: AsyncIterator[bytes], media_type: str, store: Store) -> None:
+        super().__init__(pieces, media_type=media_type)
+        self._stream = stream
+        self._store = store
+        self._waited_s = 0.0
+
+    async def stream_response(self, send: Send) -> None:
+        """Send all, or as much as the reader takes in time; the connection is closed then."""
+        try:
+            await super().stream_response(functools.partial(self._send, send))
+        except _TooSlow:
+            log.warning("An answer ended unfinished: its reader was too slow, and the log too large database=%s "
+                        "waited_s=%.0f", self._store.path.name, self._waited_s)
+        finally:
+            self._stream.close()
+
+    async def _send(self, send: Send, message: Message) -> None:
+        sending = asyncio.ensure_future(send(message))
+        try:
+            while not sending.done():
+                began_s = time.monotonic()
+                await asyncio.wait((sending,), timeout=_LOOK_EVERY_S)
+                self._waited_s += time.monotonic() - began_s
+                if self._waited_s > MAX_WAITED_S and self._store.get_log_bytes() > MAX_LOG_BYTES:
+                    raise _TooSlow
+            sending.result()
+        finally:
+            sending.cancel()
+
+
+class _TooSlow(Exception):
+    """The reader keeps the log from being begun anew."""
 
 
 class Reading(Generic[Q]):
@@ -82,7 +146,7 @@ class Reading(Generic[Q]):
         """Answer with a query's pieces as they are read; raises StoreUnavailable when the first cannot be."""
         stream = await self._read(lambda: LeasedStream(self.view.readers, query))
         self.headers[TOKEN] = stream.token
-        return StreamingResponse(self._iterate(stream), media_type=media_type)
+        return _Patient(stream, self._iterate(stream), media_type, self.view.store)
 
     async def _iterate(self, stream: LeasedStream) -> AsyncIterator[bytes]:
         while (piece := await self._read(stream.read)) is not None:

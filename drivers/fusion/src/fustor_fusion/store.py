@@ -3,6 +3,7 @@
 import heapq
 import itertools
 import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -16,7 +17,7 @@ from fustor_fusion.changes import read_newest
 from fustor_fusion.errors import FusionError, StoreUnavailable
 from fustor_fusion.positions import Positions
 from fustor_fusion.removal import purge
-from fustor_fusion.schema import ROOT_ID, mark_damaged, open_database, read_meta
+from fustor_fusion.schema import BUSY_TIMEOUT_MS, ROOT_ID, mark_damaged, open_database, read_meta
 from fustor_fusion.totals import read_sums
 from fustor_fusion.tree import Tree
 
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 _MAX_GROUP = 32
 _TOMBSTONE_AGE_NS = 3600 * 10**9
 _PURGE_EVERY = 4096
+LARGE_LOG_BYTES = 64 << 20
+_LOG_WAIT_MS = 200
 
 T = TypeVar("T")
 
@@ -83,6 +86,7 @@ class Store:
         self._commits = 0
         self._totals = self._read_totals()
         self._newest_change = read_newest(self._db)
+        self._shorten_at = LARGE_LOG_BYTES
         self._thread = threading.Thread(target=self._run, name=f"writer {path.stem}", daemon=True)
         self._thread.start()
 
@@ -128,6 +132,13 @@ class Store:
         """Return how many transactions were committed since the start; any thread."""
         return self._commits
 
+    def get_log_bytes(self) -> int:
+        """Return how large the write-ahead log is; any thread."""
+        try:
+            return os.stat(f"{self.path}-wal").st_size
+        except FileNotFoundError:
+            return 0
+
     def owes_work(self) -> bool:
         """Tell whether something is queued or under way; any thread."""
         return bool(self._queue) or self._busy
@@ -148,7 +159,25 @@ class Store:
                     job.future.set_exception(job.error)
                 else:
                     job.future.set_result(job.result)
+            if self.get_log_bytes() >= self._shorten_at:
+                self._shorten_log()
             self._busy = False
+
+    def _shorten_log(self) -> None:
+        """
+        Begin the write-ahead log anew.
+
+        SQLite does so by itself whenever it meets no reader, but readers may overlap for ever: wait
+        a moment for those that are there, since new ones need the log no more once all is carried over.
+        """
+        self._db.set_busy_timeout(_LOG_WAIT_MS)
+        try:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.Error as err:
+            log.debug("The log was not begun anew path=%s error=%s", self.path, err)
+        finally:
+            self._db.set_busy_timeout(BUSY_TIMEOUT_MS)
+        self._shorten_at = self.get_log_bytes() + LARGE_LOG_BYTES
 
     def _take(self) -> list[_Job[Any]]:
         with self._filled:
