@@ -5,12 +5,13 @@ Each test speaks as a released agent does, over HTTP, and is named by what it pr
 """
 
 import json
+import time
 from typing import Any
 
 import pytest
 import requests
 
-from fustor_fusion import rules
+from fustor_fusion import public, rules
 
 OLD_S, NEW_S = 1_600_000_000.0, 1_700_000_000.0
 
@@ -159,12 +160,25 @@ def test_an_audit_that_the_store_could_not_take_deletes_no_file(fusion, stock):
     assert paths(fusion) == ["/d", "/d/a", "/d/b"]
 
 
+def test_a_wall_clock_that_is_set_back_keeps_nothing_from_being_removed(fusion, stock, monkeypatch):
+    monkeypatch.setattr(public, "_AUDIT_GRACE_NS", 0)
+    other, clock = Stock(fusion, "other"), fusion.server._serving.views["p"].store.arrivals
+    stock.snapshot(row("/d", directory=True), row("/d/unseen"), row("/d/stays"))
+    stock.must("message", up("realtime", row("/d/removed")))
+    monkeypatch.setattr(clock, "_wall", lambda: time.time_ns() - 3600 * 10**9)
+    other.must("message", gone("/d/removed"))
+    assert paths(fusion) == ["/d", "/d/stays", "/d/unseen"]
+    stock.must("audit", up("audit", row("/d", directory=True), row("/d/stays")), is_end=True)
+    assert paths(fusion) == ["/d", "/d/stays"]
+
+
 def test_a_followers_audit_deletes_nothing(fusion, stock):
     stock.snapshot(row("/d", directory=True), row("/d/a"))
     age(fusion)
     follower = Stock(fusion, "other")
     assert follower.role == "follower"
-    follower.must("audit", up("audit", row("/d", directory=True)), is_end=True)
+    answer = follower.must("audit", up("audit", row("/d", directory=True), row("/other")), is_end=True)
+    assert [("follower" in each["reason"]) for each in answer["refused"]] == [True, True]
     stock.must("audit", up("audit", row("/", directory=True)), up("audit", row("/d", directory=True,
                                                                               audit_skipped=True)), is_end=True)
     assert paths(fusion) == ["/d", "/d/a"]

@@ -33,12 +33,11 @@ def test_a_change_begins_anew(seen, clock, change):
     assert seen.note(1, b"a", size=5, mtime_ns=7) == 0
 
 
-def test_what_is_discarded_or_forgotten_begins_anew(seen, clock):
-    for forget in (lambda: seen.discard(1, b"a"), seen.forget):
-        seen.note(1, b"a", size=5, mtime_ns=7)
-        clock[0] += 10
-        forget()
-        assert seen.note(1, b"a", size=5, mtime_ns=7) == 0
+def test_what_is_discarded_begins_anew(seen, clock):
+    seen.note(1, b"a", size=5, mtime_ns=7)
+    clock[0] += 10
+    seen.discard(1, b"a")
+    assert seen.note(1, b"a", size=5, mtime_ns=7) == 0
 
 
 def test_memory_is_bounded_by_forgetting_the_oldest(seen, clock, monkeypatch):

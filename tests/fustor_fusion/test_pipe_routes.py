@@ -1,8 +1,10 @@
+import contextlib
 import threading
 
+import apsw
 import pytest
 
-from fustor_event_model import JobDone, MessageSource, RowsDigest, Unchanged
+from fustor_event_model import JobDone, Listed, MessageSource, RowsDigest, Unchanged
 
 
 def test_our_agent_learns_what_this_fusion_can_do(fusion, make):
@@ -136,6 +138,39 @@ def test_an_expired_session_is_419_everywhere_and_its_rows_are_not_taken(fusion,
     assert fusion.post(f"ingest/{agent.id}/events", {"events": []}).status_code == 419
     assert agent.beat().status_code == 419
     assert fusion.get("p/tree", path="/zombie").status_code == 404
+
+
+@pytest.mark.parametrize("lane", ["snapshot", "audit"])
+def test_a_follower_may_not_say_what_the_whole_tree_is(fusion, make, lane):
+    leader, follower = make.agent(fusion, name="a"), make.agent(fusion, name="b")
+    leader.snapshot(make.update(5, b"/", [make.row(b"x")]))
+    source = MessageSource(lane)
+    for item in (make.update(9, b"/", [make.row(b"y")], source), Listed(index=9, message_source=source, path=b"/")):
+        answer = follower.push(item, lane=lane, seq=1)
+        assert (answer.status_code, "follows" in answer.json()["detail"]) == (409, True)
+    assert follower.push(make.update(9, b"/", [make.row(b"z")], MessageSource.ON_DEMAND),
+                         lane="on_demand_job", seq=1).status_code == 200
+    assert [child["name"] for child in fusion.get("p/tree").json()["children"]] == ["x", "z"]
+    fusion.agent.delete(f"{fusion.base}/pipe/session/{leader.id}")
+    assert follower.push(Listed(index=20, message_source=source, path=b"/"), lane=lane, seq=1).status_code == 200
+    assert fusion.get("p/tree").json()["children"] == []
+
+
+def test_a_database_that_cannot_be_read_is_503_for_agents_too(fusion, make):
+    agent = make.agent(fusion)
+    agent.push(*[make.update(5, b"/d%d/" % number, [make.row(b"f%d" % each) for each in range(200)])
+                 for number in range(4)])
+    view = fusion.server._serving.views["p"]
+    with contextlib.closing(apsw.Connection(str(view.store.path))) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with open(view.store.path, "r+b") as file:
+        file.seek(4096)  # the first page says what it is
+        file.write(b"\xff" * (view.store.path.stat().st_size - 4096))
+    view.readers.close()  # none of their pages may come from memory
+    tasks = fusion.agent.get(f"{fusion.base}/pipe/consistency/sentinel/tasks")
+    created = fusion.post("session/", {"task_id": "other:p"})
+    assert [(answer.status_code, "malformed" in answer.text) for answer in (tasks, created)] == [(503, True)] * 2
+    assert "damaged" in view.explain()
 
 
 def test_a_closed_leader_is_succeeded_and_its_view_stays(fusion, make):

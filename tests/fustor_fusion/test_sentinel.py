@@ -130,3 +130,13 @@ def test_the_leader_is_asked_to_look_at_suspects_every_so_often(tmp_path, make):
             assert sorted(paths) == [b"/a", b"/\xff"]
     finally:
         fusion.stop()
+
+
+def test_a_batch_that_is_applied_again_does_not_make_a_look_forgotten(agent, fusion, monkeypatch):
+    agent.push(see(20, b"a"))
+    monkeypatch.setattr(rules, "HOT_S", 1e-9)  # a look is not enough, a second one is
+    huge = FsRow(b"huge", 1, 0, 0, 0o100644, 0, 0, 1, (1 << 64) - 1, 1, None, True)
+    agent.push(UpdateEvent(index=22, message_source=MessageSource.REALTIME, event_schema="fs", table="files",
+                           rows=[huge], prefix=b"/"))
+    agent.push(see(23, b"a", lane=SENTINEL), lane="sentinel")
+    assert suspects(fusion) == []

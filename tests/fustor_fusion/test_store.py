@@ -197,7 +197,8 @@ def test_only_a_leader_completes_a_snapshot(store):
         return store.submit(partial(apply_push, body=body, agent="a", pipe="p", session_id="s", leads=leads)
                             ).result().snapshot_complete
 
-    assert not push_end(1, False)
+    with pytest.raises(RequestRefused, match="follows"):
+        push_end(1, False)
     with Readers(store.path).lease() as db:
         assert db.execute("SELECT snapshot_done FROM sessions").fetchall() == [(0,)]
     assert push_end(2, True)

@@ -88,7 +88,6 @@ class Arbiter:
         """Drop what was noted, after a rollback."""
         self._links.forget()
         self.blind_deletions.forget()
-        self._looks.forget()
         self._memo = (b"", -1, None)
 
     def apply(self, items: Sequence[FsItem], *, owner: int, ordered: bool = True, careful: bool = False,

@@ -122,7 +122,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         RequestRefused: 413 longer than the limit, 400 compressed or cut off.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestRefused(400, "compressed bodies are not taken; send identity")
     too_long = RequestRefused(413, f"the body is longer than {limit} bytes; send smaller batches")
     declared = request.headers.get("content-length", "0")

@@ -1,6 +1,5 @@
 """Pieces of work for the writing thread: what a pushed body does."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
@@ -38,6 +37,9 @@ class PushBody(msgspec.Struct, frozen=True, array_like=True):
     items: msgspec.Raw
 
 
+LEADERS_LANES = frozenset(("snapshot", "audit"))
+"""What speaks for the whole tree."""
+
 _FLOAT_NS = 1_000
 """As near as floats of seconds are to each other that were made of one time in different ways."""
 
@@ -68,7 +70,7 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
             had sent before; None when that is not known.
 
     Raises:
-        RequestRefused: 422 the body is malformed, 409 its epoch is over.
+        RequestRefused: 422 the body is malformed, 409 its epoch is over, or it is not a follower's to push.
         OverflowError: Call again, carefully.
     """
     try:
@@ -76,6 +78,8 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
         items = decode_fs_items(push.items)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise RequestRefused(422, f"malformed batch: {err}") from err
+    if not leads and push.lane in LEADERS_LANES:
+        raise RequestRefused(409, f"this session follows; only the leader may push on the lane {push.lane}")
     owner = writer.positions.get_owner(agent, pipe)
     if not writer.positions.advance(owner, epoch=push.epoch, lane=push.lane, seq=push.seq):
         # The verdicts went with an answer that was lost: what was said to be unchanged is to be sent whole.
@@ -104,12 +108,7 @@ def apply_public(writer: Writer, careful: bool, *, items: Callable[[Callable[[],
     """
     owner = writer.positions.get_owner(agent, pipe)
 
-    def stamp() -> int:
-        owner.newest = max(owner.newest + 1, time.time_ns())
-        owner.changed.add("")
-        return owner.newest
-
-    made = items(stamp)
+    made = items(writer.arrivals.stamp)
     applied = writer.arbiter.apply(made, owner=owner.id, ordered=False, careful=careful,
                                    present=_number(writer, present))
     _finish(writer, owner, made, applied, session_id=session_id, leads=leads)

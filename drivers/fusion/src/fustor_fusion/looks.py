@@ -9,6 +9,7 @@ _MAX_REMEMBERED: Final = 100_000
 class Looks:
     """
     Remembers the first look that showed a suspect as it is; a restart only makes suspects wait longer.
+    A rollback changes nothing: what was seen, was seen.
 
     Args:
         clock: Monotonic seconds; agents' clocks decide nothing.
@@ -31,7 +32,3 @@ class Looks:
     def discard(self, parent: int, name: bytes) -> None:
         """Forget a file that is no suspect."""
         self._first.pop((parent, name), None)
-
-    def forget(self) -> None:
-        """Drop what was noted, after a rollback."""
-        self._first.clear()

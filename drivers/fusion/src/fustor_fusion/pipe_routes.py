@@ -19,7 +19,7 @@ from fustor_fusion.context import Context, answer, decode
 from fustor_fusion.endpoints import JSON, Endpoint
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.guard import check_view, read_body
-from fustor_fusion.ingest import PushBody, apply_feedback, apply_public, apply_push, peek_priority
+from fustor_fusion.ingest import LEADERS_LANES, PushBody, apply_feedback, apply_public, apply_push, peek_priority
 from fustor_fusion.keyfile import Key, Role
 from fustor_fusion.paths import to_text
 from fustor_fusion.protocol import (
@@ -37,6 +37,7 @@ from fustor_fusion.protocol import (
     HeartbeatAnswer,
     HeartbeatBody,
     NoticeTaken,
+    PublicEvent,
     PublicIngest,
     PushAnswer,
     RefusedAnswer,
@@ -323,10 +324,11 @@ class PipeRoutes:
     async def _apply_public(self, view: View, session: AgentSession, body: PublicIngest) -> list[RefusedAnswer]:
         leads = session.role is SessionRole.LEADER
         if leads and view.audit is None and any(event.message_source == "audit" for event in body.events):
-            view.audit = start_audit(time.time_ns())
+            view.audit = start_audit(view.store.arrivals.read())
         audit = view.audit if leads else None
         refused: list[RefusedAnswer] = []
-        makers = [convert_events(body.events, refused, audit)]
+        events = body.events if leads else _take_followers(body.events, refused)
+        makers = [convert_events(events, refused, audit)]
         snapshot = body.is_end and body.source_type == "snapshot"
         audited = False
         if audit is not None and body.is_end and body.source_type == "audit":
@@ -355,7 +357,7 @@ class PipeRoutes:
         """Open an audit; with a key for several views nobody can say of which."""
         views = self._context.list_views(call.key)
         if len(views) == 1:
-            views[0].audit = start_audit(time.time_ns())
+            views[0].audit = start_audit(views[0].store.arrivals.read())
         return AuditSignalled("audit_started", int(len(views) == 1))
 
     async def end_audit(self, call: Call[Nothing]) -> AuditSignalled:
@@ -380,6 +382,15 @@ class PipeRoutes:
         if updates and len(views) == 1:
             taken = await views[0].submit(partial(apply_feedback, updates=updates))
         return FeedbackTaken(int(taken > 0))
+
+
+def _take_followers(events: list[PublicEvent], refused: list[RefusedAnswer]) -> list[PublicEvent]:
+    """Return what a follower may push; the rows of the rest are refused."""
+    for event in events:
+        if event.message_source in LEADERS_LANES:
+            reason = f"a follower may not push rows of its {event.message_source}"
+            refused += [RefusedAnswer("", reason)] * len(event.rows)
+    return [event for event in events if event.message_source not in LEADERS_LANES]
 
 
 def _read_update(raw: msgspec.Raw) -> SentinelUpdate | None:

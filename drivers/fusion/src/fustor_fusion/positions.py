@@ -63,6 +63,11 @@ class Positions:
         owner = self._owners[agent, pipe] = Owner(id_, epoch, newest, seqs)
         return owner
 
+    def read_newest(self) -> int:
+        """Return the highest index that anybody has sent; 0 without any."""
+        rows: list[tuple[int]] = self._execute("SELECT ifnull(max(newest), 0) FROM owners").fetchall()
+        return rows[0][0]
+
     def get_owners(self) -> list[Owner]:
         """Return every owner that pushed since the start."""
         return list(self._owners.values())

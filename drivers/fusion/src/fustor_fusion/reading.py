@@ -15,7 +15,6 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Send
 
 from fustor_fusion.changes import read_token
-from fustor_fusion.errors import StoreUnavailable
 from fustor_fusion.questions import Ask
 from fustor_fusion.readers import Readers
 from fustor_fusion.store import Store
@@ -156,8 +155,7 @@ class Reading(Generic[Q]):
         try:
             return await run_sync(read, limiter=self._turns)
         except apsw.Error as err:
-            self.view.store.note_damage(err)
-            raise StoreUnavailable(f"{self.view.store.path.name}: {err}") from err
+            raise self.view.store.explain(err) from err
 
 
 def describe_state(view: View) -> dict[str, str]:

@@ -126,7 +126,7 @@ class Serving:
             for view in self.views.values():
                 try:
                     await view.ask_for_looks()
-                except apsw.Error as err:
+                except StoreUnavailable as err:
                     log.warning("Suspects could not be read view=%s error=%s", view.name, err)
 
     async def _watch_stop(self) -> None:

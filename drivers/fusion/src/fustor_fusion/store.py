@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import apsw
 
 from fustor_fusion.arbiter import Arbiter
+from fustor_fusion.arrival import ArrivalClock
 from fustor_fusion.changes import read_newest
 from fustor_fusion.errors import FusionError, StoreUnavailable
 from fustor_fusion.positions import Positions
@@ -45,6 +46,7 @@ class Writer:
         self.tree = Tree(connection)
         self.arbiter = Arbiter(self.tree)
         self.positions = Positions(connection)
+        self.arrivals = ArrivalClock(self.positions.read_newest())
         self.rows_applied = 0
 
 
@@ -78,6 +80,7 @@ class Store:
         self.failure: str | None = None
         self._writer = Writer(self._db)
         self.generation: str = read_meta(self._db)["generation"]
+        self.arrivals = self._writer.arrivals
         self._queue: list[tuple[int, int, _Job[Any]]] = []
         self._numbers = itertools.count()
         self._filled = threading.Condition()
@@ -148,6 +151,11 @@ class Store:
         if isinstance(err, (apsw.CorruptError, apsw.NotADBError)):
             self.failure = f"the database is damaged ({err}); it is set aside at the next start"
             mark_damaged(self.path)
+
+    def explain(self, err: apsw.Error) -> StoreUnavailable:
+        """Turn an error of the database into what a caller is told, noting damage; any thread."""
+        self.note_damage(err)
+        return StoreUnavailable(f"{self.path.name}: {err}")
 
     # -- the writing thread -----------------------------------------------------------------
 

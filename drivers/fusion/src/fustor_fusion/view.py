@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import apsw
 import msgspec
 
 from fustor_core.drivers import Role
@@ -106,7 +107,9 @@ class View:
         for session in changed:
             log.info("A session changed view=%s session=%.8s agent=%s role=%s",
                      self.name, session.id, session.agent_id, session.role.value)
-        states = [(session.id, msgspec.json.encode(session)) for session in changed if session.id not in ended]
+        # One that ended later may come here late, after a failure.
+        states = [(session.id, msgspec.json.encode(session)) for session in changed
+                  if self.sessions.is_live(session.id)]
 
         def save(writer: Writer, _: bool) -> None:
             for state in states:
@@ -140,8 +143,15 @@ class View:
 
     def read_newest(self, agent: str, pipe: str) -> int:
         """Return the highest index that an agent and pipe have sent, as it is committed; any thread."""
-        with self.readers.lease() as db:
-            return read_newest(db, agent, pipe)
+        return self._read(lambda db: read_newest(db, agent, pipe))
+
+    def _read(self, query: Callable[[apsw.Connection], T]) -> T:
+        """Read what is committed; raises StoreUnavailable; any thread."""
+        try:
+            with self.readers.lease() as db:
+                return query(db)
+        except apsw.Error as err:
+            raise self.store.explain(err) from err
 
     # -- sessions -----------------------------------------------------------------------------
 
@@ -234,11 +244,7 @@ class View:
     async def find_suspects(self) -> list[bytes]:
         """Return files that may still be written, so many as are asked for at once."""
 
-        def find() -> list[bytes]:
-            with self.readers.lease() as db:
-                return find_suspects(db, limit=_MAX_LOOKED_AT)
-
-        return await asyncio.to_thread(find)
+        return await asyncio.to_thread(self._read, lambda db: find_suspects(db, limit=_MAX_LOOKED_AT))
 
     # -- read your writes -----------------------------------------------------------------------
 

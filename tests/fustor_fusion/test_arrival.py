@@ -1,0 +1,67 @@
+"""Later arrivals have higher indices, whatever the wall clock does."""
+
+import random
+
+import pytest
+
+from fustor_fusion.arrival import ArrivalClock
+
+HOUR = 3600 * 10**9
+
+
+class Clocks:
+    def __init__(self) -> None:
+        self.wall, self.monotonic = 1_000 * HOUR, 5
+
+    def make(self, newest: int = 0) -> ArrivalClock:
+        return ArrivalClock(newest, wall=lambda: self.wall, monotonic=lambda: self.monotonic)
+
+    def pass_by(self, time_ns: int) -> None:
+        self.wall += time_ns
+        self.monotonic += time_ns
+
+
+@pytest.fixture
+def clocks() -> Clocks:
+    return Clocks()
+
+
+def test_it_says_the_wall_clocks_time(clocks):
+    clock = clocks.make()
+    clocks.pass_by(7)
+    assert clock.read() == clock.stamp() == clocks.wall
+
+
+def test_stamps_of_one_moment_differ(clocks):
+    clock = clocks.make()
+    assert [clock.stamp() - clocks.wall for _ in range(3)] == [0, 1, 2]
+
+
+def test_a_wall_clock_that_is_set_back_is_not_followed(clocks):
+    clock = clocks.make()
+    before = clock.stamp()
+    clocks.wall -= HOUR
+    clocks.pass_by(9)
+    assert clock.stamp() == before + 9
+
+
+def test_a_start_with_a_wall_clock_that_was_set_back_goes_on_behind_what_came_before(clocks):
+    clock = clocks.make(newest=clocks.wall + HOUR)
+    assert clock.stamp() == clocks.wall + HOUR + 1
+    clocks.pass_by(9)
+    assert clock.stamp() == clocks.wall + HOUR
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_the_wall_clock_does_it_goes_on_as_time_passes(clocks, seed):
+    rng, clock = random.Random(seed), clocks.make()
+    seen, last = clock.read(), clock.stamp()
+    for _ in range(200):
+        passed = rng.randrange(5)
+        clocks.pass_by(passed)
+        clocks.wall += rng.choice((0, 0, HOUR, -HOUR))
+        assert clock.read() >= seen + passed
+        seen = clock.read()
+        stamp = clock.stamp()
+        assert stamp > last
+        last = stamp
