@@ -1,10 +1,13 @@
 import base64
 import contextlib
+import http.client
 import json
 import os
+import socket
 import stat
 import threading
 import time
+from urllib.parse import urlsplit
 
 import apsw
 import msgspec
@@ -255,6 +258,43 @@ def test_a_large_answer_survives_a_reader_that_goes_away(fusion, make):
     assert len(fusion.get("p/export").text.splitlines()) == 20_000
     assert len(fusion.get("p/tree").json()["children"]) == 20_000
     assert len(fusion.get("p/search", pattern="").json()) == 20_000
+
+
+def test_a_view_is_not_current_as_long_as_nothing_can_be_stored(fusion, agent, make):
+    store = fusion.server._serving.views["p"].store
+
+    def limit_pages(count: int) -> None:
+        store.submit(lambda writer, _: writer.db.execute(f"PRAGMA max_page_count={count}") and None).result()
+
+    rows = make.update(6, b"/many/", [make.row(b"%01000d" % number) for number in range(600)])
+    limit_pages(1)  # so many as there are
+    assert agent.push(rows, seq=9).status_code == 503
+    answer = fusion.get("p/stats")
+    assert (answer.status_code, answer.headers["X-Fustor-Current"], answer.json()["current"]) == (200, "false", False)
+    assert "full" in answer.headers["X-Fustor-Not-Current-Because"]
+    limit_pages(1 << 30)
+    assert agent.push(rows, seq=9).json()["count"] == 600
+    assert fusion.get("p/stats").headers["X-Fustor-Current"] == "true"
+
+
+@pytest.mark.parametrize("question", ["tree", "search?pattern=", "export", "blind-spots", "stats"])
+def test_http_1_0_gets_whole_answers_or_a_reason(fusion, agent, make, question):
+    def ask() -> tuple[int, str | None, str]:
+        with socket.create_connection(("127.0.0.1", urlsplit(fusion.base).port)) as connection:
+            connection.sendall(f"GET /api/v1/views/p/{question} HTTP/1.0\r\nHost: localhost\r\n"
+                               "X-API-Key: reader-key\r\n\r\n".encode())
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            return response.status, response.getheader("Transfer-Encoding"), response.read().decode()
+
+    status, encoding, text = ask()
+    answer = fusion.get(f"p/{question}")
+    if question != "stats":  # they hold times
+        assert text == answer.text
+    assert (status, encoding) == (200, None)
+    agent.push(make.update(6, b"/many/", [make.row(b"%01000d" % number) for number in range(600)]))
+    status, encoding, text = ask()
+    assert (status, encoding) == (505 if question not in ("blind-spots", "stats") else 200, None)
 
 
 def test_a_reader_who_takes_nothing_does_not_keep_the_log_for_ever(fusion, make, monkeypatch, tmp_path):

@@ -24,6 +24,7 @@ _MEANING: Final = {
     422: "The request is malformed.",
     503: "The database cannot be read or written now, or the key not be checked; the request may be repeated.",
     504: "What was to be waited for did not come in time.",
+    505: "By HTTP/1.0, no answer is given that is so long.",
 }
 _HEADERS: Final = {
     CURRENT: ("Whether the view holds what its agents see.", {"enum": ["true", "false"]}),

@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Send
 
 from fustor_fusion.changes import read_token
+from fustor_fusion.errors import RequestRefused
 from fustor_fusion.questions import Ask
 from fustor_fusion.readers import Readers
 from fustor_fusion.store import Store
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 MAX_LOG_BYTES = 512 << 20
 MAX_WAITED_S = 30.0
 _LOOK_EVERY_S = 1.0
+_MAX_WHOLE_BYTES = 256 << 10
 
 CURRENT, BECAUSE, TOKEN = "X-Fustor-Current", "X-Fustor-Not-Current-Because", "X-Fustor-Token"
 Query = Callable[[apsw.Connection], Iterator[bytes]]
@@ -58,6 +60,17 @@ class LeasedStream:
         if piece is None:
             self._lease.close()
         return piece
+
+    def read_whole(self) -> bytes:
+        """Return all; raises RequestRefused 505 when that is too much to be kept."""
+        pieces: list[bytes] = []
+        size = 0
+        while (piece := self.read()) is not None:
+            pieces.append(piece)
+            size += len(piece)
+            if size > _MAX_WHOLE_BYTES:
+                raise RequestRefused(505, "the answer is too long for HTTP/1.0, which takes none in pieces; use 1.1")
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Give back the lease; no piece may be under way."""
@@ -123,14 +136,16 @@ class Reading(Generic[Q]):
         view: Which is asked.
         asked: The question.
         turns: How many questions are looked up at once.
+        in_pieces: The asker takes an answer in pieces, whose length is not known before; not by HTTP/1.0.
     """
 
-    def __init__(self, view: View, asked: Q, turns: CapacityLimiter) -> None:
+    def __init__(self, view: View, asked: Q, turns: CapacityLimiter, *, in_pieces: bool) -> None:
         self.view = view
         self.asked = asked
         self.headers = describe_state(view)
         """What every answer says: how current the view was before it was read, and the token of what was read."""
         self._turns = turns
+        self._in_pieces = in_pieces
 
     async def ask(self, query: Callable[[apsw.Connection], T]) -> T:
         """Run a query with a short answer; raises StoreUnavailable when the database cannot be read."""
@@ -142,9 +157,20 @@ class Reading(Generic[Q]):
         return result
 
     async def stream(self, query: Query, media_type: str = "application/json") -> Response:
-        """Answer with a query's pieces as they are read; raises StoreUnavailable when the first cannot be."""
+        """
+        Answer with a query's pieces as they are read.
+
+        Raises:
+            StoreUnavailable: The first cannot be read.
+            RequestRefused: 505 the asker takes no pieces, and they are too long to be kept.
+        """
         stream = await self._read(lambda: LeasedStream(self.view.readers, query))
         self.headers[TOKEN] = stream.token
+        if not self._in_pieces:
+            try:
+                return Response(await self._read(stream.read_whole), media_type=media_type)
+            finally:
+                stream.close()
         return _Patient(stream, self._iterate(stream), media_type, self.view.store)
 
     async def _iterate(self, stream: LeasedStream) -> AsyncIterator[bytes]:

@@ -78,6 +78,8 @@ class Store:
         self.path = path
         self._db, self.damage = open_database(path)
         self.failure: str | None = None
+        self.obstacle: str | None = None
+        """Why the last transaction was not committed; None when it was."""
         self._writer = Writer(self._db)
         self.generation: str = read_meta(self._db)["generation"]
         self.arrivals = self._writer.arrivals
@@ -210,6 +212,7 @@ class Store:
             for job in jobs:
                 job.error = StoreUnavailable(f"{self.path.name}: {err}")
             return
+        self.obstacle = None
         self._commits += 1
         self._totals, self._newest_change = totals, newest_change
 
@@ -242,6 +245,7 @@ class Store:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
         self._forget(before)
+        self.obstacle = f"the newest changes could not be stored: {err}"
         self.note_damage(err)
 
     def _forget(self, rows: int) -> None:

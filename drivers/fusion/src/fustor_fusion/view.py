@@ -172,7 +172,7 @@ class View:
     def explain(self) -> str | None:
         """Say why the view is not current; None when it is."""
         self.sessions.expire(now_s=self.clock())
-        return self.store.failure or self.sessions.explain()
+        return self.store.failure or self.store.obstacle or self.sessions.explain()
 
     # -- commands -----------------------------------------------------------------------------
 

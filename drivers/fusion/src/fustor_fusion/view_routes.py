@@ -110,7 +110,8 @@ class ViewRoutes:
             try:
                 if question.sync is not UNSET:
                     await view.sync(question.sync)
-                reading = Reading(view, question, self._context.turns)
+                reading = Reading(view, question, self._context.turns,
+                                  in_pieces=request.scope["http_version"] != "1.0")
                 headers = reading.headers
                 result = await handle(reading)
                 response = result if isinstance(result, Response) else answer(result)
@@ -120,8 +121,8 @@ class ViewRoutes:
             return response
 
         return Endpoint(method="GET", path=f"{_ROOT}/{path}", serve=serve, key=Role.READER, asked=asked,
-                        answers=answers, answer_type=answer_type, refusals=(404, 409, 504, *refusals), headers=True,
-                        about=handle)
+                        answers=answers, answer_type=answer_type, refusals=(404, 409, 504, 505, *refusals),
+                        headers=True, about=handle)
 
     def _find_view(self, question: OfView, key: Key) -> View:
         view = self._context.views.get(question.view_id)
