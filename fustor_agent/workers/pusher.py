@@ -7,13 +7,14 @@ for another's network call: one reads the link into the queue, one pushes, one s
 heartbeats on its own timer, one waits for commands, and the main thread opens sessions.
 """
 
+import contextlib
 import functools
 import logging
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,11 +104,10 @@ def main(runtime: "Runtime", settings: PusherSettings, context: PusherContext) -
         if worker is not None:
             worker.note_progress(quiet_s)
 
-    context = msgspec.structs.replace(context, on_progress=note_progress)
     try:
         driver_type = load_pusher(settings.type)
         kept = SessionFile(settings.session_file, settings.type, settings.config)
-        context = msgspec.structs.replace(context, propose_session=kept.propose)
+        context = msgspec.structs.replace(context, propose_session=kept.propose, on_progress=note_progress)
         driver = driver_type(msgspec.convert(settings.config, driver_type.Config), context)
     except (ConfigError, msgspec.ValidationError) as err:
         runtime.fail(f'pipe "{settings.pipe_id}": {err}', permanent=True)
@@ -162,6 +162,8 @@ class PusherWorker:
         """When the push under way last moved."""
         self._patience_s = 0.0
         self._is_resting = False
+        self._asking: dict[int, float] = {}
+        """The threads that open a session or send a heartbeat, and for how much time their driver asked."""
         self._is_over = False
         self._error: str | None = None
         self._pushed = 0
@@ -169,6 +171,8 @@ class PusherWorker:
         self._lost = 0
         self._steps = 0
         self._reported: tuple[dict[str, int], str | None] | None = None
+        # Held while a report is made and given, so that an older one never comes last.
+        self._reporting = threading.Lock()
 
     # -- links ------------------------------------------------------------------------------
 
@@ -200,10 +204,16 @@ class PusherWorker:
             self._changed.notify_all()
 
     def note_progress(self, quiet_s: float = 0.0) -> None:
-        """Note that a push moves, and how long it may take until it moves again."""
+        """Note that a call of the driver moves, and how long it may take until it moves again."""
         with self._changed:
-            if self._pushing_since is not None:
-                self._move(quiet_s)
+            if threading.get_ident() not in self._asking:
+                if self._pushing_since is not None:
+                    self._move(quiet_s)
+                return
+            self._asking[threading.get_ident()] = quiet_s
+            # With a session only what is pushed counts: heartbeats that go on must not hide a push that hangs.
+            self._steps += self._session is None
+        self._report()
 
     def _read_link(self, epoch: int, channel: Channel) -> None:
         try:
@@ -246,7 +256,8 @@ class PusherWorker:
                         self._changed.wait()
                 continue
             try:
-                self._open_session()
+                with self._asks():
+                    self._open_session()
                 failures = 0
             except ConfigError as err:
                 # The receiver may be told of the credential later: go on trying, at the cap.
@@ -256,6 +267,19 @@ class PusherWorker:
                 failures += 1
                 self._wait_after(str(err), failures, _SESSION_BACKOFF, err.retry_after_s)
         self._finish()
+
+    @contextlib.contextmanager
+    def _asks(self) -> Iterator[None]:
+        """Owe the return of a call that is no push."""
+        with self._changed:
+            self._asking[threading.get_ident()] = 0.0
+        self._report()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._asking[threading.get_ident()]
+            self._report()
 
     def _open_session(self) -> None:
         kept = self._file.load()
@@ -423,7 +447,8 @@ class PusherWorker:
         while (session := self._await_session(lambda session: True)) is not None:
             can_realtime = self._channel is not None
             try:
-                beat = self._driver.heartbeat(session, can_realtime=can_realtime)
+                with self._asks():
+                    beat = self._driver.heartbeat(session, can_realtime=can_realtime)
                 self._take_beat(session, beat.role)
                 for command in beat.commands:
                     self._forward(command)
@@ -556,23 +581,27 @@ class PusherWorker:
         }
 
     def _report(self) -> None:
-        with self._changed:
-            session = self._session
-            report = PusherReport(
-                role=session.role.value if session else None,
-                session=session.id[:8] if session else None,
-                pushed=self._pushed,
-                acknowledged=self._acknowledged,
-                lost=self._lost,
-                error=self._error or self._describe_silence(),
-            )
-            counters = self._make_counters()
-            self._reported = (counters, self._error)
-            owed = self._owes() and session is not None and not self._is_resting
-            patience_s = self._patience_s if self._pushing_since is not None else 0.0
-        phase = report.role or "connecting"
-        detail = msgspec.msgpack.encode(report)
-        self._runtime.report(counters, phase=phase, detail=detail, owed=owed, patience_s=patience_s)
+        with self._reporting:
+            with self._changed:
+                session = self._session
+                report = PusherReport(
+                    role=session.role.value if session else None,
+                    session=session.id[:8] if session else None,
+                    pushed=self._pushed,
+                    acknowledged=self._acknowledged,
+                    lost=self._lost,
+                    error=self._error or self._describe_silence(),
+                )
+                counters = self._make_counters()
+                self._reported = (counters, self._error)
+                is_delivering = self._owes() and session is not None and not self._is_resting
+                owed = is_delivering or bool(self._asking)
+                patience_s = max(self._asking.values(), default=0.0)
+                if self._pushing_since is not None:
+                    patience_s = max(patience_s, self._patience_s)
+            phase = report.role or "connecting"
+            detail = msgspec.msgpack.encode(report)
+            self._runtime.report(counters, phase=phase, detail=detail, owed=owed, patience_s=patience_s)
 
 
 def _has_tasks(session: Session) -> bool:

@@ -39,7 +39,7 @@ class Call:
         self._answer: Any = None
 
     def answer(self, answer: Any = None) -> None:
-        """Let it return this; an exception is raised."""
+        """Let it return this; an exception is raised, a function called for it, in the thread of the call."""
         self._answer = answer
         self._answered.set()
 
@@ -47,7 +47,7 @@ class Call:
         self._answered.wait()
         if isinstance(self._answer, BaseException):
             raise self._answer
-        return self._answer
+        return self._answer() if callable(self._answer) else self._answer
 
 
 class FakePusher(PusherDriver):

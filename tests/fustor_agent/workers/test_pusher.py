@@ -662,6 +662,34 @@ def test_a_push_of_many_requests_moves_with_each_and_says_how_long_it_may_wait(p
     call.answer()
 
 
+def test_who_opens_a_session_owes_it_and_says_how_long_that_may_take(push: Push) -> None:
+    push.start()
+    call = push.driver.expect("open_session")
+    until(lambda: push.runtime.reports[-1].owed, within_s=DEADLINE_S, what="the session to be owed")
+    assert push.runtime.reports[-1].patience_s == 0.0
+    before = len(push.runtime.reports)
+    call.answer(Unavailable("cannot connect"))
+    push.driver.expect("open_session")
+    assert not all(report.owed for report in push.runtime.reports[before:])  # the wait between was on purpose
+
+
+def test_a_heartbeat_that_hangs_is_owed_and_the_sign_of_its_driver_is_none_of_a_push(push: Push) -> None:
+    del push.driver.always["heartbeat"]
+    push.begin()
+    beat = push.driver.expect("heartbeat")
+    until(lambda: push.runtime.reports[-1].owed, within_s=DEADLINE_S, what="the heartbeat to be owed")
+    steps = push.worker._steps
+
+    def answer() -> Heartbeat:
+        push.worker.note_progress(45.0)
+        return Heartbeat(Role.LEADER)
+
+    beat.answer(answer)
+    until(lambda: not push.runtime.reports[-1].owed, within_s=DEADLINE_S, what="nothing to be owed")
+    assert 45.0 in [report.patience_s for report in push.runtime.reports]
+    assert push.worker._steps == steps
+
+
 def test_a_worker_that_waits_as_its_receiver_asked_owes_nothing_meanwhile(push: Push) -> None:
     push.begin().batch(1)
     call = push.driver.expect("push")

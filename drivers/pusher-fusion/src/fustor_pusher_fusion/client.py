@@ -29,6 +29,7 @@ from fustor_core.errors import Unavailable, Uncertain
 
 USER_AGENT: Final = "fustor-agent/1.0.0"
 MAX_IDLE_S: Final = 3.0
+_RESOLVE_S: Final = 30.0  # what the resolver may take that asks for a name in vain (man 5 resolv.conf); nothing ends it
 MAX_ANSWER_BYTES: Final = 16 << 20
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
@@ -209,7 +210,8 @@ class Channel:
         target = self._target
         read_timeout_s = read_timeout_s or target.read_timeout_s
         if self._on_progress is not None:
-            self._on_progress(target.connect_timeout_s + read_timeout_s)
+            resolve_s = _RESOLVE_S if self._used_at is None else 0.0
+            self._on_progress(resolve_s + target.connect_timeout_s + read_timeout_s)
         try:
             response = self._session().send(
                 self._request(method, path, body, content_type),
