@@ -161,6 +161,7 @@ class Arbiter:
         tree.flush_puts()
         for directory, seen, rows in tree.flush_new():
             self._merge(directory, [row.path for row in rows], rows, seen)
+        tree.flush_puts()
 
     def list_directory(self, directory: Directory, index: int, *, blind: bool = False) -> None:
         """Apply the rule gone-by-listing to one directory; `blind` as in `Seen`."""
@@ -246,19 +247,19 @@ class Arbiter:
             rows = [row for row in rows if not stat.S_ISDIR(row.mode)]
         if rows:
             self.tree.insert_later(directory, seen, rows)
+        stored = self.tree.find(directory, [row.path for row in subdirectories])
         for row in subdirectories:
-            self._apply_one(directory, row.path, row, self.tree.find_one(directory, row.path), seen)
-        self.tree.flush_puts()
+            self._apply_one(directory, row.path, row, stored.get(row.path), seen)
 
     def _merge(self, directory: Directory, names: list[bytes], rows: Sequence[FsRow], seen: Seen) -> None:
         """Look at what is stored, row by row."""
-        self.flush()
+        if directory.collected:
+            self.flush()
         stored = self.tree.find(directory, names)
         if seen.realtime:
             self._links.note(rows)
         for name, row in zip(names, rows, strict=True):
             self._apply_one(directory, name, row, stored.get(name), seen)
-        self.tree.flush_puts()
 
     def _apply_one(self, directory: Directory, name: bytes, row: FsRow, stored: Stored | None, seen: Seen) -> None:
         if seen.realtime:
@@ -312,7 +313,6 @@ class Arbiter:
         self.flush()
         clear_subtree(tree, stored.id, stored.floor, seen.idx - 1)
         tree.put_later(parent, name, row, stored, seen, self._make_flags(parent, name, stored, row, seen))
-        tree.flush_puts()
         directory = tree.get_directory(parent.id, name)
         assert directory is not None
         tree.raise_floor(directory, seen.idx)
@@ -335,7 +335,6 @@ class Arbiter:
         if verdict is Verdict.NEW_IDENTITY:
             clear_subtree(tree, root.id, root.floor, seen.idx - 1)
         tree.put_later(ABOVE_ROOT, b"", row, stored, seen, self._make_flags(ABOVE_ROOT, b"", stored, row, seen))
-        tree.flush_puts()
         if verdict is Verdict.NEW_IDENTITY:
             tree.raise_floor(tree.get_root(), seen.idx)
 
@@ -418,6 +417,7 @@ class Arbiter:
     def _clear_old(self, parent: Directory, stored: Stored, seen: Seen) -> None:
         """A directory that is there now was gone before: what is below and older went with it."""
         assert stored.id is not None
+        self.flush()
         clear_subtree(self.tree, stored.id, stored.floor, seen.idx)
         directory = self.tree.get_directory(parent.id, stored.name)
         if directory is not None:

@@ -24,6 +24,7 @@ _STORED = (
     "name, max(idx, ?), owner, flags, id, ifnull(floor, 0), size, mtime_ns, ctime_ns, mode, uid, gid, device, inode,"
     " nlink, target"
 )
+_FLOOR = 16  # where it is in a row of `_PUT`
 _INSERT_WIDTHS = (128, 64, 32, 16, 8, 4, 2, 1)
 _SELECT_WIDTHS = (64, 8, 1)
 _INSERT = {
@@ -86,7 +87,8 @@ class Tree:
     """
     Reads and writes nodes through the one writing connection, inside its transaction.
 
-    Writes are collected; `flush` carries them out, and everything that must see them flushes first.
+    Writes are collected, so that a row is written once, and many by one statement: insertions until they are
+    flushed, replacing writes seen by all methods here. Whoever asks the database otherwise flushes first.
     Keeps directories by (parent, name): numbers are never used again, so the entries below a
     removed directory can never be met again and need no search.
     """
@@ -102,7 +104,7 @@ class Tree:
         """Of files with several names (inode, device): up to which index one of the names was seen to be gone."""
         self._cache: dict[tuple[int, bytes], Directory] = {}
         self._new: list[tuple[Directory, Seen, Sequence[FsRow]]] = []
-        self._puts: list[tuple[object, ...]] = []
+        self._puts: dict[tuple[int, bytes], list[Any]] = {}
 
     # -- transaction edges ---------------------------------------------------------------
 
@@ -138,6 +140,8 @@ class Tree:
         found = self._cache.get((parent, name))
         if found is not None:
             return found
+        if (parent, name) in self._puts:
+            self.flush_puts()
         rows = self.execute(
             "SELECT id, idx, ifnull(floor, 0), flags FROM nodes WHERE parent=? AND name=? AND id IS NOT NULL",
             (parent, name),
@@ -152,7 +156,7 @@ class Tree:
         return directory
 
     def find(self, directory: Directory, names: list[bytes]) -> dict[bytes, Stored]:
-        """Return those of the names that are stored, as `Stored` has it. Collected writes must have been flushed."""
+        """Return those of the names that are stored, as `Stored` has it. Insertions must have been flushed."""
         found: dict[bytes, Stored] = {}
         at = 0
         while at < len(names):
@@ -163,10 +167,18 @@ class Tree:
             for columns in self.execute(_SELECT[width], (directory.floor, directory.id, *part)):
                 found[columns[0]] = Stored(*columns)
             at += width
+        if self._puts:
+            for name in names:
+                put = self._puts.get((directory.id, name))
+                if put is not None:
+                    found[name] = _store(put, directory.floor)
         return found
 
     def find_one(self, directory: Directory, name: bytes) -> Stored | None:
         """Return one stored node."""
+        put = self._puts.get((directory.id, name))
+        if put is not None:
+            return _store(put, directory.floor)
         rows = self.execute(_SELECT[1], (directory.floor, directory.id, name)).fetchall()
         return Stored(*rows[0]) if rows else None
 
@@ -220,8 +232,8 @@ class Tree:
         if seen.idx < directory.lowest:
             directory.lowest = seen.idx
         id_, floor = (stored.id, stored.floor) if stored is not None else (None, None)
-        self._puts.append((directory.id, seen.idx, seen.owner, flags, name,
-                           *_astuple(row)[1:_ROW_COLUMNS], id_, floor if id_ is not None else None))
+        self._puts[directory.id, name] = [directory.id, seen.idx, seen.owner, flags, name,
+                                          *_astuple(row)[1:_ROW_COLUMNS], id_, floor if id_ is not None else None]
         if stored is None or _shows(stored, row, flags):
             self.changes.put(directory.id, name)
         if id_ is None:
@@ -238,12 +250,12 @@ class Tree:
 
     def add_directory(self, directory: Directory, name: bytes, row: FsRow | None, seen: Seen, *,
                       idx: int, floor: int) -> Directory:
-        """Make a directory at once; without a row it is a placeholder."""
+        """Make a directory, whose row is collected; without one it is a placeholder."""
         flags = first_flags(seen) if row is not None else PLACEHOLDER
         columns = _astuple(row)[1:_ROW_COLUMNS] if row is not None else (0, 0, 0, 0o040000, 0, 0, 0, 0, 1, None)
         made = Directory(self.next_id, directory.id, name, idx, floor, flags, True, _NEVER, False)
         self.next_id += 1
-        self.execute(_PUT[1], (directory.id, idx, seen.owner, flags, name, *columns, made.id, floor))
+        self._puts[directory.id, name] = [directory.id, idx, seen.owner, flags, name, *columns, made.id, floor]
         self._cache[directory.id, name] = made
         if directory.fresh:
             directory.subdirectories = directory.subdirectories or set()
@@ -264,6 +276,8 @@ class Tree:
 
         From here on it counts as seen by that agent: what the same one sees later, wins.
         """
+        if (parent, name) in self._puts:
+            self.flush_puts()
         self.execute("UPDATE nodes SET idx=?, owner=? WHERE parent=? AND name=?", (seen.idx, seen.owner, parent, name))
         cached = self._cache.get((parent, name))
         if cached is not None:
@@ -273,6 +287,10 @@ class Tree:
         """Note that a directory was listed."""
         if floor > directory.floor:
             directory.floor = floor
+            put = self._puts.get((directory.parent, directory.name))
+            if put is not None:
+                put[_FLOOR] = floor
+                return
             self.execute("UPDATE nodes SET floor=? WHERE parent=? AND name=?",
                          (floor, directory.parent, directory.name))
 
@@ -288,7 +306,8 @@ class Tree:
 
     def flush_puts(self) -> None:
         """Carry out the collected replacing writes."""
-        puts, self._puts = self._puts, []
+        puts = [*self._puts.values()]
+        self._puts.clear()
         at = 0
         while at < len(puts):
             width = _pick_width(len(puts) - at)
@@ -335,6 +354,13 @@ class Tree:
             self.totals.add(directory.id, files=len(inserted), size=sum([row.size for row in inserted]))
             self.changes.list(directory.id)
             count -= len(inserted)
+
+
+def _store(put: list[Any], above: int) -> Stored:
+    """Return a collected row as `find` will when it is written; `above` is the floor of its directory."""
+    _, idx, owner, flags, name, *columns, id_, floor = put
+    stored = (name, max(idx, above), owner, flags, id_, floor or 0, *columns)
+    return Stored(*stored)
 
 
 def _shows(stored: Stored, row: FsRow, flags: int) -> bool:
