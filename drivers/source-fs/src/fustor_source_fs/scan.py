@@ -80,25 +80,12 @@ def make_row(
     Raises:
         OSError: It is a symbolic link no more, or cannot be read.
     """
-    mode = status.st_mode
-    mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
+    mode, inode, device, nlink, uid, gid, size, _, _, _ = status  # faster than by their names
+    mtime_ns = status.st_mtime_ns
     if not _LEAST_NS <= mtime_ns <= _MOST_NS:  # some file systems know times beyond the year 2262
         mtime_ns = max(_LEAST_NS, min(mtime_ns, _MOST_NS))
     target = os.readlink(os.fsencode(name), dir_fd=directory_fd) if stat.S_ISLNK(mode) else None
-    return FsRow(
-        path,
-        status.st_size,
-        mtime_ns,
-        ctime_ns,
-        mode,
-        status.st_uid,
-        status.st_gid,
-        status.st_dev,
-        status.st_ino,
-        status.st_nlink,
-        target,
-        closed,
-    )
+    return FsRow(path, size, mtime_ns, status.st_ctime_ns, mode, uid, gid, device, inode, nlink, target, closed)
 
 
 def _open_step_by_step(root: bytes, names: list[bytes]) -> int:
