@@ -161,6 +161,8 @@ def _name_type(shape: shapes.Type) -> str:
         return f"{shape.ge} or more" if shape.le is None else f"{shape.ge} to {shape.le}"
     if isinstance(shape, shapes.StructType):
         return "mapping: " + ", ".join(f"`{field.encode_name}`" for field in shape.fields)
+    if isinstance(shape, shapes.LiteralType):
+        return ", or ".join(f"`{value}`" for value in shape.values)
     if isinstance(shape, shapes.VarTupleType):
         return f"list, each {_name_type(shape.item_type)}"
     if isinstance(shape, shapes.FloatType) and shape.ge is not None and shape.le is not None:

@@ -14,7 +14,8 @@ from unseen import unseen
 from waiting import until
 
 CONFIG = """
-sources: [{{id: s, type: fs, config: {{uri: {top}, driver_params: {{audit_rows_per_s: {rows_per_s}}}}}}}]
+sources: [{{id: s, type: fs, config: {{uri: {top}, driver_params: {{
+  audit_rows_per_s: {rows_per_s}, pressure_limit_percent: 0}}}}}}]
 senders: [{{id: f, type: fusion, config: {{endpoint: embedded}}}}]
 pipes: [{{id: p, source_id: s, sender_id: f, audit_interval_s: {interval_s}, full_audit_interval_s: 0}}]
 """

@@ -40,6 +40,17 @@ def test_time_in_which_nothing_was_done_is_not_saved_up():
     assert pace.get_pause_s() == pytest.approx(2)
 
 
+def test_a_share_of_the_rate_makes_pauses_longer_while_it_lasts():
+    clock, share = Clock(), [0.25]
+    pace = Pace(1000, clock, get_share=lambda: share[0])
+    pace.spend(500)
+    assert pace.get_pause_s() == pytest.approx(2)
+    clock.now_s += 2
+    share[0] = 1.0
+    pace.spend(500)
+    assert pace.get_pause_s() == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("piece", [1, 7, 1000, 5000])
 def test_over_a_long_time_the_rate_is_kept_whatever_the_pieces(piece):
     clock = Clock()

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from fustor_core.errors import ConfigError
+from fustor_source_fs.priority import Level
 
 
 class FsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +25,11 @@ class FsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             change unseen, is looked at once, as far as `audit_rows_per_s` allows.
         audit_rows_per_s: How many names an audit, or what looks at unwatched directories, looks at in a second,
             so that it leaves the disk to others; 0 is as many as it can.
+        pressure_limit_percent: Above so much pressure what `audit_rows_per_s` is for goes slower, in proportion;
+            pressure is the part of the last ten seconds in which some process had to wait for a processor or a
+            disk, as /proc/pressure says. 0 is never slower.
+        io_priority: With which the disk is read for snapshots and audits; `low` is best effort 7, and with `idle`
+            it is only read when nobody else reads, for which a change that comes meanwhile waits too.
     """
 
     file_pattern: str = "*"
@@ -31,6 +37,8 @@ class FsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry_unreadable_s: float = 10.0
     poll_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     audit_rows_per_s: Annotated[float, msgspec.Meta(ge=0)] = 20_000.0
+    pressure_limit_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 50.0
+    io_priority: Level = "low"
 
     def make_filter(self) -> Callable[[bytes], bool] | None:
         """Return what tells whether a name that is no directory's is taken; None takes all."""

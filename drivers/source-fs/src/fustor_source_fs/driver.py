@@ -23,6 +23,8 @@ from fustor_source_fs.pace import Pace
 from fustor_source_fs.pending import Group, Work
 from fustor_source_fs.places import Places
 from fustor_source_fs.polling import Polling
+from fustor_source_fs.pressure import Pressure
+from fustor_source_fs.priority import IoPriority
 from fustor_source_fs.reader import Reader
 from fustor_source_fs.recorder import Recorder
 from fustor_source_fs.records import parse_records
@@ -96,11 +98,13 @@ class FsSource(SourceDriver):
         self._is_closed = False
         self._mounts = Mounts(self._root)
         self._places.silent_devices = self._mounts.silent_devices
+        self._pressure = Pressure(config.driver_params.pressure_limit_percent, now)
+        self._io_priority = IoPriority(config.driver_params.io_priority)
         self._polling = Polling(
             self._places,
             self._tree,
             self._work,
-            Pace(config.driver_params.audit_rows_per_s, now),
+            self._make_pace(),
             now,
             config.driver_params.poll_interval_s,
             context.on_progress,
@@ -121,6 +125,7 @@ class FsSource(SourceDriver):
                 yield from self._fulfil_barriers()
                 yield None
                 continue
+            self._io_priority.restore()
             group = self._work.take_group()
             if group is not None:
                 yield from self._looker.look(*group)
@@ -156,8 +161,8 @@ class FsSource(SourceDriver):
             tree=self._tree,
             lister=self._lister,
             clock=self.context.clock,
-            pace=Pace(self.config.driver_params.audit_rows_per_s, self._now),
-            absorb=self._absorb,
+            pace=self._make_pace(),
+            absorb=self._go_on_in_background,
             pause=self._pause_audit,
         )
         return self._audit.run()
@@ -179,6 +184,7 @@ class FsSource(SourceDriver):
         found = walk.add if recursive else self._mark_unlisted
         try:
             while walk:
+                self._io_priority.restore()
                 listed = False
                 node, mark = walk.take()
                 for item in self._lister.list_directory(node, MessageSource.ON_DEMAND, found, mark=mark):
@@ -284,6 +290,7 @@ class FsSource(SourceDriver):
     def get_status(self) -> SourceStatus:
         """Return how the source stands."""
         oldest = [age for age in (self._work.get_oldest_s(), self._inflight.get_oldest_s()) if age is not None]
+        pressure = self._pressure.get_percent()
         skipped = list(self._retries.skipped.values())[:_SKIPPED_SHOWN]
         return SourceStatus(
             pending=self._work.pending_count,
@@ -307,6 +314,9 @@ class FsSource(SourceDriver):
                 "unreadable": len(self._retries.skipped),
                 "listings": self._lister.listed,
                 "inflight": len(self._inflight),
+                **({} if pressure is None else {
+                    "pressure_percent": round(pressure), "audit_pace_percent": round(100 * self._pressure.get_share()),
+                }),
             },
         )
 
@@ -364,6 +374,14 @@ class FsSource(SourceDriver):
         if self._reader.take_mounts_changed():
             self._compare_mounts()
 
+    def _go_on_in_background(self) -> None:
+        """Take the next directory of a snapshot or an audit."""
+        self._io_priority.lower()
+        self._absorb()
+
+    def _make_pace(self) -> Pace:
+        return Pace(self.config.driver_params.audit_rows_per_s, self._now, get_share=self._pressure.get_share)
+
     def _pause_audit(self, pause_s: float) -> None:
         self._audit_goes_on_s = self._now() + pause_s
 
@@ -373,7 +391,12 @@ class FsSource(SourceDriver):
         self._lister.forget_listings()
         # Owed until one ends: one that is cut off leaves parts of the tree unseen.
         self._snapshot = Snapshot(
-            self._tree, self._lister, self._inflight, self.context.clock, absorb=self._absorb, compares=compares
+            self._tree,
+            self._lister,
+            self._inflight,
+            self.context.clock,
+            absorb=self._go_on_in_background,
+            compares=compares,
         )
         return self._run_snapshot(self._snapshot)
 
@@ -387,6 +410,7 @@ class FsSource(SourceDriver):
             self._snapshot.settle(position)
 
     def _look_at(self, node: Node, names: Sequence[bytes], lane: MessageSource) -> Iterator[Item]:
+        self._io_priority.restore()
         group = self._work.open_group(None)
         group.names = dict.fromkeys(names, True)
         return self._looker.look(node, group, lane)
