@@ -255,6 +255,7 @@ class PusherWorker:
                     while self._session is not None and not self._is_report_due() and not self._is_stopping():
                         self._changed.wait()
                 continue
+            begun_s = self._now()
             try:
                 with self._asks():
                     self._open_session()
@@ -264,7 +265,8 @@ class PusherWorker:
                 failures = _MANY_FAILURES
                 self._wait_after(str(err), failures, _SESSION_BACKOFF)
             except Unavailable as err:
-                failures += 1
+                # One that said nothing for long does not only start beside us: it is told of at once.
+                failures += 2 if self._now() - begun_s >= _SILENCE_S else 1
                 self._wait_after(str(err), failures, _SESSION_BACKOFF, err.retry_after_s)
         self._finish()
 

@@ -484,6 +484,21 @@ def test_a_session_that_cannot_be_opened_is_shown_and_tried_again(push: Push, er
     assert not push.runtime.failures
 
 
+def test_a_receiver_that_was_silent_for_long_is_told_of_at_once(tmp_path: Path) -> None:
+    clock = [0.0]
+    push = Push(tmp_path, now=lambda: clock[0])
+    try:
+        push.start()
+        call = push.driver.expect("open_session")
+        clock[0] = 10.0
+        call.answer(Unavailable("no answer in time"))
+        until(lambda: push.report().error, within_s=DEADLINE_S, what="the error to be told of")
+        assert push.report().error == "no answer in time"
+    finally:
+        clock[0] = 100.0
+        push.close()
+
+
 def test_heartbeats_go_on_while_a_push_hangs(push: Push) -> None:
     del push.driver.always["heartbeat"]
     end = push.begin(msgspec.structs.replace(FIRST, timeout_s=0.06))
