@@ -124,7 +124,7 @@ class SourceWorker:
         now = self._now()
         if quiet_s or now - self._moved_at >= _REPORT_EVERY_S:
             self._moved_at = now
-            self._tell(busy=True, patience_s=quiet_s)
+            self._tell(busy=self._reported_busy, patience_s=quiet_s)  # a driver may also move while it waits
 
     # -- the pump ---------------------------------------------------------------------------
 

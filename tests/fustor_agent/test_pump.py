@@ -1052,6 +1052,16 @@ def test_a_driver_that_looks_and_yields_nothing_is_seen_to_move_and_may_say_for_
     pump.play(steps())
 
 
+def test_a_driver_that_moves_while_it_waits_owes_nothing_by_that(pump: Pump) -> None:
+    def steps() -> Steps:
+        pump.attach(1)
+        yield
+        pump.worker.note_progress(30.0)  # within the wait
+        assert (pump.runtime.reports[-1].owed, pump.runtime.reports[-1].patience_s) == (False, 30.0)
+
+    pump.play(steps())
+
+
 def test_the_pump_answers_for_itself_whenever_it_is_woken(pump: Pump) -> None:
     def steps() -> Steps:
         for _ in range(3):
