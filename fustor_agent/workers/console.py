@@ -73,7 +73,10 @@ def main(runtime: "Runtime", config: ConsoleSettings) -> None:
         """Sleeps until it is to stop; uvicorn's own loop wakes up ten times a second to ask for it."""
 
         async def main_loop(self) -> None:
+            loop = asyncio.get_running_loop()
+            runtime.on_ping = lambda: loop.call_soon_threadsafe(runtime.alive)
             await asyncio.to_thread(runtime.stop_requested.wait)
+            runtime.on_ping = None
 
     server = QuietServer(
         uvicorn.Config(

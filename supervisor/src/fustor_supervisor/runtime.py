@@ -71,7 +71,7 @@ class Runtime:
         self.grace_s = stop_grace_s
         self.stop_requested = threading.Event()
         self.on_reopen_logs: Callable[[], None] | None = None
-        self.on_ping: Callable[[], None] | None = None
+        self.on_ping: Callable[[], object] | None = None
         self._on_attach: Callable[[str, int, Channel], None] | None = None
         self._on_command: Callable[[Command], None] | None = None
         self._on_status: Callable[[bytes], None] | None = None
@@ -236,11 +236,12 @@ class Runtime:
         match message:
             case Ping(n=n):
                 self._end_if_starved()
-                if self.on_ping is None or self._progress.owed:
+                on_ping = self.on_ping
+                if on_ping is None or self._progress.owed:
                     self._pong(n)
                 else:
                     self._ping = n
-                    self.on_ping()
+                    on_ping()
             case Stop(grace_s=grace_s):
                 self.request_stop(grace_s)
             case DumpStacks():
