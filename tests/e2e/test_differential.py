@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import random
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from released import NotInstallable
 
 from agent import AgentFailed, AgentUnderTest
 from configfile import write_config
-from namespaces import limit_inotify, unshare_limits
+from namespaces import limit_inotify, unshare_limits, wrap_agent
 from oracle import Entry, differences, misplaced, walk
 from treeops import RandomTree, show_links
 from waiting import until
@@ -141,8 +140,9 @@ class Differential:
                 until(lambda: self._find_pid("fusion") not in (None, pid), within_s=120, what="another Fusion")
 
     def _ask_for(self, action: str) -> None:
-        """Have one run while the writers write; refused where the source or the pusher was not back yet."""
-        self._agent.command("pipe", action, "watch")
+        """Have one run while the writers write."""
+        done = self._agent.command("pipe", action, "watch")
+        assert done.returncode == 0, done.stderr
 
     def _step_clock(self) -> None:
         assert self._clock is not None
@@ -200,13 +200,12 @@ def differential(tmp_path: Path, start_agent: Callable[..., AgentUnderTest]) -> 
         senders={"fusion": ("fusion", {"endpoint": "embedded"})},
         pipes={"watch": ("tree", "fusion")},
     )
-    clock, words, program = None, [], tmp_path / "agent"
+    clock, words = None, []
     with contextlib.suppress(NotInstallable):
         clock = StepClock(find_faketime(), tmp_path / "offset")
     with contextlib.suppress(pytest.skip.Exception):
         words = unshare_limits()
-    program.write_text(f'#!/bin/sh\nexec {" ".join(words)} {Path(sys.executable).parent / "fustor-agent"} "$@"\n')
-    program.chmod(0o755)
+    program = wrap_agent(tmp_path / "agent", words)
     agent = start_agent(config=config, program=program, env={} if clock is None else clock.environment)
     agent.wait_ready()
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(1 << 30))

@@ -142,6 +142,19 @@ def test_the_coldest_gives_its_watch_and_a_colder_one_takes_none(inside, few):
     assert {path for path in made if is_watched(pump, path)} == set(made[:19])
 
 
+def test_a_limit_below_what_is_held_costs_one_watch_and_not_all(inside, few):
+    made = make(inside, 19)
+    pump = begin(few())
+    assert pump.source.get_status().details["watches"] == 20
+    pump.source._shards.limit = 0
+    pump.source._polling._interval_s = 3600.0  # no other round gives hope
+    for number in range(10):
+        (made[number] / "new").mkdir()
+    pump.source._reader.drain()
+    settle(pump, lambda: not pump.source._reader.has_backlog() and not pump.source._work)
+    assert pump.source.get_status().details["watches"] == 19
+
+
 def test_all_are_watched_again_once_there_are_watches_to_be_had(inside, few):
     make(inside, 60)
     pump = begin(few())

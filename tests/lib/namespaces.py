@@ -2,6 +2,9 @@
 
 import os
 import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +26,14 @@ def unshare(*options: str) -> list[str]:
 def unshare_limits() -> list[str]:
     """Return the words before a command that shall have limits of its own, see `limit_inotify`; skips likewise."""
     return _unshare("--user", "--map-root-user")
+
+
+def wrap_agent(path: Path, words: Sequence[str]) -> Path:
+    """Write a program that is `fustor-agent`, started behind these words; its other commands run without them."""
+    program = Path(sys.executable).parent / "fustor-agent"
+    path.write_text(f'#!/bin/sh\n[ "$1" = start ] && exec {" ".join(words)} {program} "$@"\nexec {program} "$@"\n')
+    path.chmod(0o755)
+    return path
 
 
 def limit_inotify(pid: int, **limits: int) -> None:

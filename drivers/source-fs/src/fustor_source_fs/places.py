@@ -55,6 +55,7 @@ class Places:
         self._recorder = recorder
         self._budget = Budget(tree)
         self._may_hope = True
+        self._may_swap = True
         self.polled: dict[Node, int] = {}
         """Directories of which no record tells, with the digest that `polling` keeps; 0 before its first look."""
         self.silent_devices: frozenset[int] = frozenset()
@@ -115,6 +116,7 @@ class Places:
     def hope(self) -> None:
         """Try again whether there are watches to be had, since others may have given some back."""
         self._may_hope = True
+        self._may_swap = True
         self._shards.grow()
 
     def may_be_watched(self, node: Node) -> bool:
@@ -139,7 +141,13 @@ class Places:
             os.close(fd)
 
     def _add_watch(self, node: Node, fd: int, own: os.stat_result) -> int | None:
-        """Add a watch, if need be in the place of a colder directory's; None if there is none to be had."""
+        """
+        Add a watch, if need be in the place of a colder directory's; None if there is none to be had.
+
+        What a colder one gave up may not be had either: another process took it, or the limit is lower by now.
+        Then no other gives up its watch until there is hope again, lest all do for nothing.
+        """
+        given_up = False
         while True:
             try:
                 watch = self._shards.add_watch(fd, own.st_dev, own.st_ino)
@@ -148,10 +156,12 @@ class Places:
             except OSError as err:  # ENOSPC mostly; it degrades and is said, it never stops the source
                 self.watch_error = err.strerror or str(err)
             self._may_hope = False
-            colder = self._budget.pick(node.heat)
+            self._may_swap = self._may_swap and not given_up
+            colder = self._budget.pick(node.heat) if self._may_swap else None
             unheld = None if colder is None else self._tree.release_watch(colder)
             if colder is None or unheld is None:
                 return None
+            given_up = True
             self.polled[colder] = 0
             self._shards.remove_watch(unheld)
 
