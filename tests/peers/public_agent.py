@@ -66,6 +66,10 @@ class PublicAgent:
         """End it as a crash does: its session lives on without it."""
         self._program.end(signal.SIGKILL)
 
+    def pids(self) -> list[int]:
+        """Return its processes."""
+        return self._program.pids()
+
     def log(self) -> str:
         """Return what it printed."""
         return self._program.log()

@@ -70,6 +70,10 @@ class PublicFusion:
         """End it; nothing that it knew is kept."""
         self._program.end(signal.SIGTERM)
 
+    def pids(self) -> list[int]:
+        """Return its processes."""
+        return self._program.pids()
+
     def log(self) -> str:
         """Return what it printed."""
         return self._program.log()

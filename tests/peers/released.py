@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from processes import descendants
+
 VERSION: Final = "0.8.17"
 INSTALL_TIMEOUT_S: Final = 600.0
 END_TIMEOUT_S: Final = 20.0
@@ -95,6 +97,10 @@ class Program:
             self.process.kill()
             self.process.wait()
         self.process = None
+
+    def pids(self) -> list[int]:
+        """Return its processes; none if it does not run."""
+        return [] if self.process is None else [self.process.pid, *sorted(descendants(self.process.pid))]
 
     def log(self) -> str:
         """Return what it printed."""
