@@ -115,7 +115,7 @@ class Differential:
         return int(self._agent.status()["pipes"][0]["counters"][counter])
 
     def _has_counted_overflow(self) -> bool:
-        """Tell whether the last overflow was counted, or who would have was stopped for so long that it was replaced."""
+        """Tell whether the last overflow was counted; who was stopped for too long was replaced instead."""
         if self._owed_overflows is None or self._count("overflows") >= self._owed_overflows[1]:
             return True
         return self._find_pid("watch.source") != self._owed_overflows[0]
