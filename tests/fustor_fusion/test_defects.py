@@ -172,6 +172,52 @@ def test_a_wall_clock_that_is_set_back_keeps_nothing_from_being_removed(fusion, 
     assert paths(fusion) == ["/d", "/d/stays"]
 
 
+def test_late_rows_of_a_scan_bring_nothing_back_below_what_is_gone(fusion, stock):
+    stock.snapshot(row("/d", directory=True), row("/d/a"), row("/d/e", directory=True), row("/d/e/b"))
+    stock.must("message", gone("/d"))
+    stock.must("audit", up("audit", row("/d/a"), row("/d/e/b"), row("/d/e", directory=True)))
+    assert paths(fusion) == []
+    stock.must("message", up("realtime", row("/d/e/new")))
+    assert paths(fusion) == ["/d/e/new"]
+
+
+@pytest.mark.parametrize("source", ["audit", "snapshot", "on_demand_job"])
+def test_late_rows_of_a_scan_do_not_remove_the_file_that_a_directory_has_become(fusion, stock, source):
+    stock.snapshot(row("/d", directory=True), row("/d/a"))
+    stock.must("message", gone("/d/a", "/d"), up("realtime", row("/d")))
+    stock.must(source, up(source, row("/d/a")))
+    assert paths(fusion) == ["/d"]
+    stock.must("message", gone("/d"), up("realtime", row("/d", directory=True), row("/d/a")))
+    assert paths(fusion) == ["/d", "/d/a"]
+
+
+def test_an_audit_is_believed_about_a_file_that_was_replaced_unseen_by_an_older_one(fusion, stock, monkeypatch):
+    stock.must("message", up("realtime", row("/x", NEW_S)))
+    stock.must("audit", up("audit", row("/x", OLD_S)), is_end=True)
+    assert fusion.get("p/tree", path="/x").json()["modified_time"] == NEW_S, "it may have been seen before the change"
+    monkeypatch.setattr(public, "_AUDIT_GRACE_NS", 0)
+    stock.must("audit", up("audit", row("/x", OLD_S)), is_end=True)
+    assert fusion.get("p/tree", path="/x").json()["modified_time"] == OLD_S
+
+
+def test_the_next_audit_finds_the_directory_that_a_file_has_become_unseen(fusion, stock, monkeypatch):
+    monkeypatch.setattr(public, "_AUDIT_GRACE_NS", 0)
+    stock.snapshot()
+    stock.must("message", up("realtime", row("/d", NEW_S)))
+    for _ in range(2):
+        stock.must("audit", up("audit", row("/", directory=True), row("/d", directory=True), row("/d/a")), is_end=True)
+    assert paths(fusion) == ["/d", "/d/a"]
+
+
+def test_a_directory_that_was_made_again_unseen_is_there_after_the_next_audits(fusion, stock, monkeypatch):
+    monkeypatch.setattr(public, "_AUDIT_GRACE_NS", 0)
+    stock.snapshot(row("/d", directory=True), row("/d/a"))
+    stock.must("message", gone("/d"))
+    for _ in range(2):
+        stock.must("audit", up("audit", row("/", directory=True), row("/d", directory=True), row("/d/a")), is_end=True)
+    assert paths(fusion) == ["/d", "/d/a"]
+
+
 def test_a_followers_audit_deletes_nothing(fusion, stock):
     stock.snapshot(row("/d", directory=True), row("/d/a"))
     age(fusion)

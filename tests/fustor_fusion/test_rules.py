@@ -14,8 +14,10 @@ from fustor_fusion.rules import (
     Stored,
     Verdict,
     deletes,
+    disproves_file,
     first_flags,
     is_buried,
+    is_way_buried,
     judge_row,
     next_blind,
     next_flags,
@@ -36,9 +38,9 @@ def row(*, mode: int = FILE, mtime_ns: int = 100, inode: int = 7, size: int = 10
 
 
 def seen(
-    idx: int, *, owner: int = 1, realtime: bool = False, ordered: bool = True, blind: bool = False
+    idx: int, *, owner: int = 1, realtime: bool = False, ordered: bool = True, blind: bool = False, since: int = 0
 ) -> Seen:
-    return Seen(idx, owner, realtime, ordered, blind)
+    return Seen(idx, owner, realtime, ordered, blind, since=since)
 
 
 @pytest.mark.parametrize(("index", "verdict"), [(9, Verdict.DROP), (10, Verdict.UPDATE), (11, Verdict.UPDATE)])
@@ -160,3 +162,29 @@ def test_what_a_blind_look_made_or_changed_is_a_blind_spot_until_realtime_says_s
     assert bool(next_flags(old, row(**change), seen(11, **how)) & BLIND) is blind
     if old is None:
         assert first_flags(seen(11, **how)) == next_flags(None, row(mode=DIR), seen(11, **how))
+
+
+@pytest.mark.parametrize(("how", "buried"), [
+    (seen(9), True), (seen(10), False), (seen(9, realtime=True), True),
+    (seen(99, ordered=False), True), (seen(99, ordered=False, since=10), True),
+    (seen(99, ordered=False, since=11), False), (seen(99, ordered=False, realtime=True), False),
+])
+def test_what_is_below_a_name_that_is_gone_is_buried_unless_it_was_seen_later(how, buried):
+    assert is_way_buried(10, 5, how) is buried
+    assert is_way_buried(None, 10, how) is (buried and how.ordered)
+
+
+@pytest.mark.parametrize(("file", "how", "gives_way"), [
+    (stored(10), seen(9), False), (stored(10, flags=REALTIME), seen(10), True),
+    (stored(10, flags=REALTIME), seen(99, owner=2), False), (stored(10), seen(99, owner=2), True),
+    (stored(10, flags=REALTIME), seen(99, owner=2, realtime=True), True),
+    (stored(10, flags=REALTIME), seen(99, ordered=False, since=10), False),
+    (stored(10, flags=REALTIME), seen(99, ordered=False, since=11), True),
+])
+def test_a_file_in_the_way_gives_way_to_what_was_seen_later_for_sure(file, how, gives_way):
+    assert disproves_file(file, how) is gives_way
+
+
+@pytest.mark.parametrize(("since", "verdict"), [(0, Verdict.CONFIRM), (10, Verdict.CONFIRM), (11, Verdict.UPDATE)])
+def test_an_audit_without_an_index_is_believed_about_what_came_before_it_began(since, verdict):
+    assert judge_row(stored(10, flags=REALTIME), row(mtime_ns=1), seen(99, ordered=False, since=since)) is verdict

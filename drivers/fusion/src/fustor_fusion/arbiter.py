@@ -26,7 +26,19 @@ from fustor_fusion.links import HardLinks
 from fustor_fusion.looks import Looks
 from fustor_fusion.paths import BadPath, are_plain_names, split_path
 from fustor_fusion.removal import clear_subtree, remove_node
-from fustor_fusion.rules import PLACEHOLDER, Seen, Stored, Verdict, deletes, is_buried, is_hot, judge_row, next_flags
+from fustor_fusion.rules import (
+    PLACEHOLDER,
+    Seen,
+    Stored,
+    Verdict,
+    deletes,
+    disproves_file,
+    is_buried,
+    is_hot,
+    is_way_buried,
+    judge_row,
+    next_flags,
+)
 from fustor_fusion.tree import ABOVE_ROOT, Directory, Tree
 
 _MAX_INT = (1 << 63) - 1
@@ -91,7 +103,7 @@ class Arbiter:
         self._memo = (b"", -1, None)
 
     def apply(self, items: Sequence[FsItem], *, owner: int, ordered: bool = True, careful: bool = False,
-              present: Mapping[int, int] | None = None) -> Applied:
+              present: Mapping[int, int] | None = None, since: int = 0) -> Applied:
         """
         Apply items in order.
 
@@ -101,6 +113,7 @@ class Arbiter:
             ordered: The index is the agent's own.
             careful: Look at every number first; needed only after an `OverflowError`.
             present: As in `Seen`.
+            since: As in `Seen`.
 
         Raises:
             OverflowError: A number does not fit the store; roll back and call again, carefully.
@@ -109,7 +122,7 @@ class Arbiter:
         for item in items:
             source = item.message_source
             seen = Seen(item.index, owner, source is MessageSource.REALTIME, ordered, source in _BLIND_SOURCES,
-                        present)
+                        present, since)
             if not 0 <= item.index <= _MAX_INT:
                 self._refuse_item(item, applied)
             elif isinstance(item, (UpdateEvent, InsertEvent)):
@@ -344,15 +357,15 @@ class Arbiter:
         self.flush()
         stored = tree.find_one(directory, name)
         if stored is not None:
-            if stored.idx > seen.idx:
+            if not disproves_file(stored, seen):
                 return None
             limit = stored.idx
             self._remove(directory, stored, limit=seen.idx)
         else:
             tombstone = tree.get_tombstone(directory, name)
-            limit = max(tombstone or 0, directory.floor)
-            if limit > seen.idx:
+            if is_way_buried(tombstone, directory.floor, seen):
                 return None
+            limit = max(tombstone or 0, directory.floor)
             if tombstone is not None:
                 tree.clear_tombstone(directory, name)
         return tree.add_directory(directory, name, None, seen, idx=limit, floor=limit)

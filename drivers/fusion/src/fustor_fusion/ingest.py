@@ -92,7 +92,7 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
 
 
 def apply_public(writer: Writer, careful: bool, *, items: Callable[[Callable[[], int]], list[FsItem]], agent: str,
-                 pipe: str, session_id: str, leads: bool, present: Present | None = None) -> Applied:
+                 pipe: str, session_id: str, leads: bool, present: Present | None = None, since: int = 0) -> Applied:
     """
     Apply items of an agent without an index of its own; the order of arrival is their index.
 
@@ -105,12 +105,13 @@ def apply_public(writer: Writer, careful: bool, *, items: Callable[[Callable[[],
         session_id: The session that pushes.
         leads: The session is the leader.
         present: As in `apply_push`.
+        since: As in `Seen`.
     """
     owner = writer.positions.get_owner(agent, pipe)
 
     made = items(writer.arrivals.stamp)
     applied = writer.arbiter.apply(made, owner=owner.id, ordered=False, careful=careful,
-                                   present=_number(writer, present))
+                                   present=_number(writer, present), since=since)
     _finish(writer, owner, made, applied, session_id=session_id, leads=leads)
     return applied
 

@@ -346,7 +346,7 @@ class PipeRoutes:
 
         applied = await view.submit(partial(
             apply_public, items=make_items, agent=session.agent_id, pipe=session.pipe_id, session_id=session.id,
-            leads=leads, present=view.sessions.list_present()))
+            leads=leads, present=view.sessions.list_present(), since=audit.started if audit is not None else 0))
         self._note(view, session, applied, audit=audited)
         return refused + [RefusedAnswer(base64.b64encode(row.path).decode("ascii"), row.reason)
                           for row in applied.refused]

@@ -6,7 +6,8 @@ The rules, by their names in docs/CONSISTENCY_DESIGN.md:
     higher-index-wins     one agent and pipe: the higher index wins; equal: the later arrival
     realtime-beats-scans  otherwise: realtime wins; a scan needs a later mtime than a realtime
                           row, and the same or a later one than another agent's scan
-    outlived              what an agent said before its session, or without one now, is older than any scan
+    outlived              what an agent said before its session, or without one now, is older than any scan;
+                          so is all that came before an audit without an index began
     buried                a row below a tombstone's or a listing's index is dropped
     gone-by-listing       a child with a lower index than the listing is gone
     new-identity          another (device, inode) with a higher index is another directory
@@ -44,6 +45,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
         blind: It came by an audit or an on-demand scan, of which no change told.
         present: Of each owner that has a session, its highest index before that; None when
             that is not known.
+        since: When `ordered` is False, the scan saw it at this index or later; 0 when that is not known.
     """
 
     idx: int
@@ -52,6 +54,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     ordered: bool
     blind: bool = False
     present: Mapping[int, int] | None = None
+    since: int = 0
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -115,7 +118,13 @@ def _wins(stored: Stored, row: FsRow, seen: Seen) -> bool:
 
 
 def is_outlived(stored: Stored, seen: Seen) -> bool:
-    """Tell whether its agent said what is stored before its session began, or has none any more (outlived)."""
+    """
+    Tell whether what is stored is older than what was seen, by how each came about (outlived).
+
+    Its agent said it before its session began, or has none any more; or a scan without an index began later.
+    """
+    if not seen.realtime and stored.idx < seen.since:
+        return True
     if seen.present is None:
         return False
     before = seen.present.get(stored.owner)
@@ -147,6 +156,21 @@ def is_buried(tombstone: int | None, floor: int, row: FsRow, seen: Seen) -> bool
         return False
     # The index of a tombstone is a wall clock of about the same epoch as an mtime.
     return row.mtime_ns <= tombstone
+
+
+def is_way_buried(tombstone: int | None, floor: int, seen: Seen) -> bool:
+    """Tell whether an observation below a name that is not stored must be dropped (buried); as for `is_buried`."""
+    if not seen.ordered and not seen.realtime:
+        return tombstone is not None and tombstone >= seen.since
+    return seen.idx < max(tombstone or 0, floor)
+
+
+def disproves_file(stored: Stored, seen: Seen) -> bool:
+    """Tell whether an observation below a name means that the file stored there is a directory by now."""
+    if seen.idx < stored.idx:
+        return False
+    comparable = seen.ordered and stored.owner == seen.owner  # higher-index-wins
+    return comparable or seen.realtime or is_outlived(stored, seen) or not stored.flags & REALTIME
 
 
 def deletes(stored: Stored, seen: Seen) -> bool:
