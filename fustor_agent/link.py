@@ -102,12 +102,14 @@ class SessionNews(msgspec.Struct, frozen=True, array_like=True, tag="session"):
         role: What the source owes: a leader a snapshot, a follower only changes.
         audit_interval_s: As the receiver wishes; None keeps the configured value, 0 is never.
         compares: The receiver may hold what there is already, and says where it does not.
+        takes_moves: The receiver takes `Moved`.
     """
 
     id: str
     role: Role
     audit_interval_s: float | None = None
     compares: bool = False
+    takes_moves: bool = False
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, tag="ack"):

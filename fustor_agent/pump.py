@@ -319,6 +319,7 @@ class SourceWorker:
 
     def _take_role(self, news: link.SessionNews) -> None:
         self._audits.wish(news.audit_interval_s)
+        self._driver.takes_moves = news.takes_moves
         if news.role is Role.LEADER:
             if news.id != self._snapshot_session:
                 self._snapshot_session = news.id

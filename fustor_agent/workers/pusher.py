@@ -361,7 +361,7 @@ class PusherWorker:
                 failures += 1
                 self._rest_after(str(err), failures, err.retry_after_s)
             except Uncertain as err:
-                _log.warning("push without an answer, its places are looked at again reason=%s", err)
+                _log.warning("push not known to be applied, its places are looked at again reason=%s", err)
                 with self._changed:
                     self._give_back(entry)
                 failures += 1
@@ -611,4 +611,6 @@ def _has_tasks(session: Session) -> bool:
 
 
 def _make_news(session: Session) -> link.SessionNews:
-    return link.SessionNews(session.id, session.role, session.audit_interval_s, session.compares)
+    return link.SessionNews(
+        session.id, session.role, session.audit_interval_s, session.compares, session.takes_moves
+    )

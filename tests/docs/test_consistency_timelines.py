@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fustor_event_model import DeleteEvent, FsItem, FsPath, FsRow, Listed, MessageSource, UpdateEvent
+from fustor_event_model import DeleteEvent, FsItem, FsPath, FsRow, Listed, MessageSource, Moved, UpdateEvent
 from fustor_fusion.arbiter import Arbiter
 from fustor_fusion.rules import BLIND, PLACEHOLDER, SUSPECT
 from fustor_fusion.schema import open_database
@@ -45,6 +45,10 @@ class Timeline:
     def list(self, index: int, path: bytes) -> None:
         self._apply(Listed(index=index, message_source=SNAPSHOT, path=path), 1)
 
+    def move(self, index: int, before: bytes, path: bytes, *, inode: int) -> None:
+        item = Moved(index=index, message_source=REALTIME, path=path, before=before, device=1, inode=inode)
+        self._apply(item, 1)
+
     def get(self, column: str) -> dict[bytes, object]:
         """Return the named files, by their last name."""
         rows = self._db.execute(f"SELECT name, {column} FROM nodes WHERE id IS NULL AND NOT flags & {PLACEHOLDER}")
@@ -55,7 +59,7 @@ class Timeline:
 
     def _apply(self, item: FsItem, owner: int) -> None:
         self._db.execute("BEGIN")
-        self._arbiter.apply([item], owner=owner, present=self.present)
+        self._arbiter.apply([item], owner=owner, present=self.present, takes_moves=lambda: True)
         self._tree.save()
         self._db.execute("COMMIT")
 
@@ -112,6 +116,16 @@ def test_new_identity(view: Timeline) -> None:
     view.see(20, b"/d", REALTIME, inode=9, mode=DIRECTORY)
     view.see(21, b"/d/new", REALTIME)
     assert set(view.get("size")) == {b"new"}
+
+
+def test_moved(view: Timeline) -> None:
+    view.see(10, b"/d", SNAPSHOT, inode=7, mode=DIRECTORY)
+    view.see(10, b"/d/a", SNAPSHOT)
+    view.see(10, b"/d/b", SNAPSHOT)
+    view.miss(15, b"/d/b")
+    view.move(20, b"/d", b"/e", inode=7)
+    view.see(21, b"/e/c", REALTIME)
+    assert set(view.get("size")) == {b"a", b"c"}
 
 
 def test_suspect(view: Timeline) -> None:

@@ -117,6 +117,7 @@ class FakeFusion:
                 "encodings": ["msgpack"],
                 "commits": True,
                 "commands": True,
+                "moves": True,
                 "generation": "00ff",
                 "view_id": "pipe",
             } | ({"compares": True} if self.compares else {})

@@ -210,6 +210,19 @@ def test_a_follower_follows_once_and_sends_a_snapshot_when_it_is_promoted(pump: 
     pump.play(steps())
 
 
+def test_the_driver_knows_whether_the_receiver_of_each_session_takes_moves(pump: Pump) -> None:
+    def steps() -> Steps:
+        end = pump.attach(1)
+        pump.tell(end, link.SessionNews("s", Role.LEADER, takes_moves=True))
+        yield
+        assert pump.driver.takes_moves
+        pump.tell(end, link.SessionNews("another", Role.LEADER))
+        yield
+        assert not pump.driver.takes_moves
+
+    pump.play(steps())
+
+
 def test_a_demotion_stops_snapshot_and_audit_and_the_next_promotion_begins_a_new_one(pump: Pump) -> None:
     pump.driver.snapshot = [make_gone(b"s%d" % number, rows=4_000, lane=SNAPSHOT) for number in range(20)]
     pump.driver.audit = [make_gone(b"a%d" % number, rows=4_000, lane=AUDIT) for number in range(20)]

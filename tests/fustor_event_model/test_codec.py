@@ -13,6 +13,7 @@ from fustor_event_model import (
     JobDone,
     Listed,
     MessageSource,
+    Moved,
     UpdateEvent,
     decode_fs_items,
     encode_items,
@@ -59,6 +60,7 @@ ITEMS = st.lists(
     | events(UpdateEvent, ROWS)
     | events(DeleteEvent, st.builds(FsPath, NAMES))
     | st.builds(Listed, index=U64, message_source=LANES, path=NAMES)
+    | st.builds(Moved, index=U64, message_source=LANES, path=NAMES, before=NAMES, device=U64, inode=U64)
     | st.builds(JobDone, index=U64, message_source=LANES, job_id=st.text(max_size=9), path=NAMES),
     max_size=6,
 )

@@ -14,6 +14,7 @@ from fustor_event_model import (
     JobDone,
     Listed,
     MessageSource,
+    Moved,
     SnapshotEnd,
     Unchanged,
     UpdateEvent,
@@ -56,6 +57,10 @@ GOLDEN: dict[str, tuple[FsItem, str]] = {
     "unchanged": (
         Unchanged(index=1, message_source=MessageSource.SNAPSHOT, path=b"/", count=2, digest=b"d", position=b"p"),
         "91 97 a9756e6368616e676564 01 a8736e617073686f74 c40170 c4012f 02 c40164",
+    ),
+    "moved": (
+        Moved(index=1, message_source=REALTIME, path=b"/b", before=b"/a", device=2, inode=3),
+        "91 98 a56d6f766564 01 a87265616c74696d65 c0 c4022f62 c4022f61 02 03",
     ),
     "snapshot_end": (
         SnapshotEnd(index=1, message_source=MessageSource.SNAPSHOT, complete=True),

@@ -4,6 +4,7 @@ Agents that look at a changing tree, and links that fail: in the end the view is
 A simulation of seeded random steps. The tree changes; each agent learns of each change and looks
 at its place when it comes to it; walks, audits and scans list directory by directory meanwhile;
 batches of different lanes overtake each other, get lost, come twice, or die with their agent.
+A leader with nothing under way tells the move of a directory as one event, if Fusion takes that.
 At quiet points everything that is owed is delivered, and the view is compared with the tree.
 """
 
@@ -23,12 +24,15 @@ from fustor_event_model import (
     FsRow,
     Listed,
     MessageSource,
+    Moved,
     RowsDigest,
+    SnapshotEnd,
     Unchanged,
     UpdateEvent,
     encode_items,
 )
 from fustor_fusion.arbiter import Applied
+from fustor_fusion.errors import RequestRefused
 from fustor_fusion.ingest import apply_push
 from fustor_fusion.positions import read_newest
 from fustor_fusion.schema import ROOT_ID, open_database
@@ -105,6 +109,17 @@ class World:
             self.nodes[to + other[len(way) :]] = self.nodes.pop(other)
         return [way, to]
 
+    def move_directory(self) -> tuple[Way, Way] | None:
+        """Move a directory to a free place; None if there is none to be had."""
+        directories = [way for way in sorted(self.nodes) if self.nodes[way].directory]
+        way, to = self.rng.choice(directories) if directories else (), self._any_way()
+        if not way or to in self.nodes or to[: len(way)] == way:
+            return None
+        self.tick()
+        for other in [other for other in self.nodes if other[: len(way)] == way]:
+            self.nodes[relocate(other, way, to)] = self.nodes.pop(other)
+        return way, to
+
     def children(self, way: Way) -> list[Way]:
         return sorted(other for other in self.nodes if other[:-1] == way)
 
@@ -153,11 +168,22 @@ class View:
 
         self.present: dict[str, int] = {}
         """The agents that have a session, and their highest index before it."""
+        self.moved = 0
+
+    def open(self, agent: str) -> None:
+        self.present[agent] = read_newest(self.db, agent, "p")
+        self.db.execute("INSERT OR REPLACE INTO sessions VALUES(?, x'', 0)", (agent,))
 
     def push(self, body: bytes, *, agent: str, leads: bool) -> Applied:
         self.db.execute("BEGIN")
-        applied = apply_push(self.writer, False, body=body, agent=agent, pipe="p", session_id=agent, leads=leads,
-                             present=[(name, "p", before) for name, before in self.present.items()])
+        try:
+            applied = apply_push(self.writer, False, body=body, agent=agent, pipe="p", session_id=agent, leads=leads,
+                                 present=[(name, "p", before) for name, before in self.present.items()])
+        except RequestRefused:
+            self.db.execute("ROLLBACK")
+            for each in (self.writer.tree, self.writer.arbiter, self.writer.positions):
+                each.forget()
+            raise
         self.writer.tree.save()
         self.writer.positions.save()
         self.db.execute("COMMIT")
@@ -207,7 +233,7 @@ class Agent:
         """Begin a new link, with nothing under way."""
         self.epoch += 1
         self.alive = True
-        self.view.present[self.name] = read_newest(self.view.db, self.name, "p")
+        self.view.open(self.name)
         self.pending: dict[Way, None] = {}
         self.known: dict[int, Way] = {}
         self.walks: dict[MessageSource, deque[Way]] = {}
@@ -262,6 +288,9 @@ class Agent:
         walk = self.walks[lane]
         if not walk:
             del self.walks[lane]
+            if lane is SNAPSHOT:
+                end = SnapshotEnd(index=self._stamp(), message_source=lane, complete=True)
+                self._send(lane, [end], set(), is_walk=True)
             return
         way = walk.popleft()
         if way and not (way in self.world.nodes and self.world.nodes[way].directory):
@@ -303,6 +332,35 @@ class Agent:
             assert self.view.push(batch.body, agent=self.name, leads=self.leads).rows == 0
         self.pending.update(dict.fromkeys(sorted(batch.again)))
 
+    def tell_move(self, way: Way, to: Way) -> None:
+        """Say that a directory has moved, if nothing else is under way; or have it listed like a new one."""
+        node = self.world.nodes[to]
+        is_known = self.known.get(node.inode) == way and not self.differing and SNAPSHOT not in self.walks
+        if not self.alive or not self.leads or not is_known or any(self.lanes.values()):
+            self.note([way, to])
+            return
+        item = Moved(index=self._stamp(), message_source=RT, path=to_path(to), before=to_path(way), device=1,
+                     inode=node.inode)
+        self._send(RT, [item], {way, to})
+        dice = self.world.rng.random()
+        try:
+            if dice > 0.1:
+                self.view.push(self.lanes[RT].popleft().body, agent=self.name, leads=True)
+        except RequestRefused:
+            self.note([way, to])
+            return
+        if dice < 0.2:  # whether or not it was made, nobody knows
+            self.lose_link()
+            self.note([way, to])
+            return
+        self.view.moved += 1
+        self.pending = {relocate(each, way, to): None for each in self.pending} | {way: None, to: None}
+        self.known = {inode: relocate(each, way, to) for inode, each in self.known.items()}
+        self.walks = {lane: deque(relocate(each, way, to) for each in walk) for lane, walk in self.walks.items()}
+        for lane in (AUDIT, ON_DEMAND):
+            if lane in self.walks:
+                self.walks[lane].append(to)  # it may have come to where the walk has passed
+
     def lose_link(self) -> None:
         """Lose all that is not acknowledged: its places are looked at again, its walks begin anew."""
         lost = [(lane, batch) for lane, queue in self.lanes.items() for batch in queue]
@@ -310,6 +368,8 @@ class Agent:
         self.lanes, self.seqs = {}, {}
         for lane, batch in lost:
             self.pending.update(dict.fromkeys(way for way in sorted(batch.names) if way))
+            # What was listed below a directory whose row was lost may go with what the row replaces.
+            self.known = {inode: way for inode, way in self.known.items() if way not in batch.names}
             if batch.is_walk:
                 self.walks[lane if lane in (SNAPSHOT, AUDIT) else RT] = deque([()])
 
@@ -371,6 +431,11 @@ class Agent:
         return UpdateEvent(index=index, message_source=lane, event_schema="fs", table="files", rows=rows, prefix=prefix)
 
 
+def relocate(way: Way, before: Way, after: Way) -> Way:
+    """Return where something is after a directory, in which it may be, has moved."""
+    return after + way[len(before) :] if way[: len(before)] == before else way
+
+
 def to_path(way: Way) -> bytes:
     return b"/" + b"/".join(way)
 
@@ -410,17 +475,21 @@ class Simulation:
             ways = self.world.change()
             for each in self.agents:
                 each.note(ways)
+        elif dice < 0.30:
+            places = self.world.move_directory()
+            for each in self.agents if places else ():
+                each.tell_move(*places)
         elif not agent.alive:
-            if dice < 0.3:
+            if dice < 0.40:
                 agent.begin()
                 self.promote()
-        elif dice < 0.23:
+        elif dice < 0.33:
             agent.walk(AUDIT if agent.leads else ON_DEMAND)
-        elif dice < 0.26:
+        elif dice < 0.36:
             agent.sentinel()
-        elif dice < 0.27:
+        elif dice < 0.37:
             agent.lose_link()
-        elif dice < 0.28:
+        elif dice < 0.38:
             agent.die()
             self.promote()
         else:
@@ -484,7 +553,9 @@ STEPS = [3_000, pytest.param(150_000, marks=LONG)]
 
 @pytest.mark.parametrize("steps", STEPS)
 def test_one_agent_converges_to_the_tree(simulate, steps: int) -> None:
-    simulate(0).run(steps, quiet_every=40)
+    simulation = simulate(0)
+    simulation.run(steps, quiet_every=40)
+    assert simulation.view.moved > 0
 
 
 @pytest.mark.parametrize("steps", STEPS)

@@ -13,7 +13,7 @@ def test_our_agent_learns_what_this_fusion_can_do(fusion, make):
     assert opened["session_timeout_seconds"] == 30
     generation = fusion.get("p/stats").json()["generation"]
     assert opened["fustor"] == {"protocol": 1, "encodings": ["msgpack"], "commits": True, "commands": True,
-                                "compares": True, "generation": generation, "view_id": "p"}
+                                "compares": True, "moves": True, "generation": generation, "view_id": "p"}
 
 
 def test_a_public_agent_gets_only_public_fields(fusion):

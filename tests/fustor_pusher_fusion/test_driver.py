@@ -13,7 +13,7 @@ from fustor_core.drivers import Differing, Look, Role, Scan, StartAudit, StartSn
 from fustor_core.errors import ConfigError, FustorError, SessionLost, Unavailable, Uncertain
 from fustor_core.testing import pusher_contract
 from fustor_core.testing.pushers import make_batch, make_row
-from fustor_event_model import FsItem, Listed, MessageSource, Unchanged, UpdateEvent
+from fustor_event_model import FsItem, Listed, MessageSource, Moved, Unchanged, UpdateEvent
 from fustor_pusher_fusion import FusionConfig, FusionPusher
 
 Connect = Callable[..., FusionPusher]
@@ -55,6 +55,7 @@ def test_a_session_takes_what_the_receiver_grants(public: FakeFusion, connect: C
     assert (session.id, session.role, session.timeout_s) == (SESSION, Role.LEADER, 30)
     assert (session.audit_interval_s, session.sentinel_interval_s) == (8.0, 5.0)
     assert (session.commits, session.has_commands, session.generation) == (False, False, "")
+    assert not session.takes_moves
     (request,) = public.sent("/session/$")
     assert request.headers["x-api-key"] == KEY
     assert request.headers["user-agent"] == "fustor-agent/1.0.0"
@@ -68,6 +69,7 @@ def test_a_session_takes_what_the_receiver_grants(public: FakeFusion, connect: C
 def test_a_session_with_our_fusion_commits_and_has_commands(ours: FakeFusion, connect: Connect) -> None:
     session = connect(ours, view="other").open_session()
     assert (session.commits, session.has_commands, session.generation) == (True, True, "00ff")
+    assert session.takes_moves
     (request,) = ours.sent("/session/$")
     assert request.json["task_id"] == "agent:other"
     assert "session_timeout_seconds" not in request.json
@@ -337,6 +339,15 @@ def test_items_that_cannot_be_cut_are_refused_as_a_whole(ours: FakeFusion, conne
     assert [row.path for row in refused] == [b"/d", b"", b""]
 
 
+def test_a_move_that_fusion_does_not_understand_is_not_left_out(ours: FakeFusion, connect: Connect) -> None:
+    driver = connect(ours)
+    session = driver.open_session()
+    ours.answer("POST", "/batch$", 422, {"detail": "no"}, times=100)
+    moved = Moved(index=1, message_source=MessageSource.REALTIME, path=b"/b", before=b"/a", device=1, inode=2)
+    with pytest.raises(Uncertain):
+        driver.push(session, make_batch([moved, moved]))
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [
@@ -344,6 +355,7 @@ def test_items_that_cannot_be_cut_are_refused_as_a_whole(ours: FakeFusion, conne
         (404, SessionLost),
         (419, SessionLost),
         (409, Unavailable),
+        (412, Uncertain),
         (429, Unavailable),
         (500, Unavailable),
         (502, Unavailable),

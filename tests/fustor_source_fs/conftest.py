@@ -12,7 +12,7 @@ import pytest
 
 from fustor_core.clock import IndexClock
 from fustor_core.drivers import Barrier, OnProgress, SourceContext
-from fustor_event_model import MessageSource, Unchanged
+from fustor_event_model import MessageSource, Moved, Unchanged
 from fustor_source_fs import FsConfig, FsParams, FsSource
 from fustor_source_fs.reader import Reader
 from fustor_source_fs.records import Record, parse_records
@@ -47,6 +47,11 @@ class Pump:
         self.barriers: list[str] = []
         self.questions: deque[Unchanged] = deque()
         self.answers_at_once = True
+        self.moves = 0
+        self.refused_moves = 0
+        self.refuses_moves = False
+        """The receiver refuses those, too, that it could make."""
+        self._moved: list[Moved] = []
         self._listings: list[Generator[Any, None, None]] = []
 
     def close(self) -> None:
@@ -72,6 +77,7 @@ class Pump:
         for _ in range(100 if rng is None else rng.randrange(1, 20)):
             item = next(self.messages)
             if item is None:
+                moved = self.push_moves() or moved
                 break
             moved = True
             self.take(item)
@@ -118,6 +124,10 @@ class Pump:
         if isinstance(item, Barrier):
             self.barriers.append(item.token)
             return
+        if isinstance(item, Moved):
+            self._moved.append(item)
+            return
+        assert not self._moved, f"{item} was sent before it was known what becomes of {self._moved}"
         self.view.apply([item])
         if isinstance(item, Unchanged):
             self.questions.append(item)
@@ -125,6 +135,27 @@ class Pump:
                 self.answer()
         elif item.position is not None:
             self.source.acknowledge(item.position)
+
+    def push_moves(self) -> bool:
+        """Push the moves that were taken, as one batch: all of them are made, or none; False if there are none."""
+        batch, self._moved = self._moved, []
+        if not batch:
+            return False
+        assert len(self.source._inflight) == len(batch), "something was under way when directories moved"
+        self.moves += len(batch)
+        if not self.refuses_moves and self.view.move_all(batch):
+            for item in batch:
+                self.source.acknowledge(item.position)
+        else:
+            self.refused_moves += len(batch)
+            self.lose(batch)
+        return True
+
+    def lose(self, batch: list[Any]) -> None:
+        """Tell the source that it is not known what became of these."""
+        for item in batch:
+            if item.position is not None:
+                self.source.recover(item.position)
 
     def begin(self) -> None:
         """Take the first snapshot and all that comes of it."""
@@ -138,7 +169,8 @@ class Pump:
         said: list[Any] = []
         for item in self.source.get_audit_iterator(kind):
             if item is None:
-                self.source.wait(1.0)
+                if not self.step():
+                    self.source.wait(1.0)
             else:
                 said.append(item)
                 self.take(item)
@@ -168,6 +200,7 @@ class Pump:
     def feed(self, records: list[Record]) -> None:
         """Give the source records, as those of one read."""
         self.source._translator.feed(records)
+        self.source._translator.feed(())  # no more is to be waited for
 
     def absorb(self) -> None:
         """Read all that is queued, in one read."""
@@ -176,7 +209,7 @@ class Pump:
     def say(self) -> list[Any]:
         """Take messages until there are none at this moment; returns them."""
         begun = len(self.items)
-        while (item := next(self.messages)) is not None or self.source._work:
+        while (item := next(self.messages)) is not None or self.push_moves() or self.source._work:
             if item is not None:
                 self.take(item)
         return self.items[begun:]
@@ -242,6 +275,7 @@ def make_source(
     inside: Path,
     *,
     max_pending: int = 100_000,
+    takes_moves: bool = False,
     on_progress: OnProgress = lambda quiet_s=0.0: None,
     **params: Any,
 ) -> FsSource:
@@ -250,7 +284,9 @@ def make_source(
         pipe_id="t", clock=IndexClock(seed), state_dir=inside, max_pending=max_pending, on_progress=on_progress
     )
     params.setdefault("pressure_limit_percent", 0)  # how busy the machine is decides nothing in a test
-    return FsSource(FsConfig(uri=str(inside), driver_params=FsParams(**params)), context)
+    source = FsSource(FsConfig(uri=str(inside), driver_params=FsParams(**params)), context)
+    source.takes_moves = takes_moves
+    return source
 
 
 @pytest.fixture

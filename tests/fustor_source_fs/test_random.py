@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fustor_core.drivers import Barrier
+from fustor_event_model import Moved
 from oracle import walk
 
 WAYS = {
@@ -19,8 +20,12 @@ WAYS = {
     "five pending": {"max_pending": 5},
     "pattern": {"file_pattern": "*.txt"},
     "backlog": {"max_backlog_bytes": 200},
+    "moves": {"takes_moves": True},
+    "moves, five pending": {"takes_moves": True, "max_pending": 5},
+    "moves, backlog": {"takes_moves": True, "max_backlog_bytes": 200},
 }
 KINDS = ("incremental", "full")
+MOVES = pytest.mark.parametrize("takes_moves", [False, True], ids=["no moves", "moves"])
 LINKED = pytest.mark.parametrize("linked", [False, True], ids=["no hard links", "hard links"])
 
 
@@ -32,9 +37,11 @@ def fill(inside: Path) -> None:
             (below / f"f{name}.txt").write_text("x" * name)
 
 
+@MOVES
 @LINKED
-def test_every_single_operation_is_in_the_view_after_one_barrier(tree, pump, operations, linked):
+def test_every_single_operation_is_in_the_view_after_one_barrier(tree, start_pump, operations, linked, takes_moves):
     fill(tree[0])
+    pump = start_pump(takes_moves=takes_moves)
     pump.begin()
     seed = random.randrange(1 << 30)
     random_tree = operations(tree, seed, linked=linked)
@@ -43,6 +50,7 @@ def test_every_single_operation_is_in_the_view_after_one_barrier(tree, pump, ope
         random_tree.show_links()
         pump.sync()
         pump.assert_exact(f"seed {seed}, operation {number}: {said}")
+    assert (pump.moves > 0, pump.refused_moves) == (takes_moves, 0), f"seed {seed}"
 
 
 @LINKED
@@ -91,38 +99,56 @@ def wait_until_current(pump) -> None:
 
 
 class DyingLink:
-    """Takes what a pump takes, and dies now and then: some of what was sent has arrived then, the rest has not."""
+    """
+    Takes what a pump takes, and dies now and then: some of what was sent has arrived then, the rest has not.
+
+    The receiver refuses some moves, when they arrive.
+    """
 
     def __init__(self, pump: Any, rng: random.Random) -> None:
         self.pump = pump
         self.rng = rng
         self.deliver = pump.take
+        self.push = pump.push_moves
         self.sent: list[Any] = []
         pump.take = self.take
+        pump.push_moves = self.push_moves
+        pump.source._moves._now = lambda: self.rng.random() * 1e9  # who refused one may take the next
 
     def take(self, item: Any) -> None:
-        if isinstance(item, Barrier):
-            self.deliver(item)
+        if isinstance(item, Barrier | Moved):
+            self.deliver(item)  # a move never passes what has a position, nor that a move
             return
         self.sent.append(item)
-        if self.rng.random() < 0.5:
+        if self.rng.random() < 0.2:
             self.arrive()
 
     def arrive(self) -> None:
         while self.sent:
             self.deliver(self.sent.pop(0))
 
+    def push_moves(self) -> bool:
+        """Moves are pushed, refused, or lost before or after they were made."""
+        self.pump.refuses_moves = self.rng.random() < 0.2
+        batch = list(self.pump._moved)
+        if not batch or self.rng.random() < 0.7:
+            return self.push()
+        self.pump._moved.clear()
+        if self.rng.random() < 0.5:
+            self.pump.view.move_all(batch)
+        self.pump.lose(batch)
+        return True
+
     def die(self) -> None:
         self.pump.view.apply(self.sent[: self.rng.randrange(len(self.sent) + 1)])
-        for item in self.sent:
-            if item.position is not None:
-                self.pump.source.recover(item.position)
+        self.pump.lose(self.sent)
         self.sent.clear()
 
 
-@pytest.mark.parametrize("attempt", range(6))
-def test_a_link_that_dies_again_and_again_loses_nothing(tree, pump, operations, attempt):
-    lose_links(tree, pump, operations, random.randrange(1 << 30), rounds=20)
+@MOVES
+@pytest.mark.parametrize("attempt", range(4))
+def test_a_link_that_dies_again_and_again_loses_nothing(tree, start_pump, operations, attempt, takes_moves):
+    lose_links(tree, start_pump(takes_moves=takes_moves), operations, random.randrange(1 << 30), rounds=20)
 
 
 def lose_links(tree, pump, operations, seed, *, rounds) -> None:
@@ -147,7 +173,8 @@ def lose_links(tree, pump, operations, seed, *, rounds) -> None:
             if rng.random() < 0.1:
                 link.die()
             if not pump.step(rng):
-                pump.source.wait(1.0)
+                link.arrive()  # a move may wait for that
+                pump.source.wait(0.1)
         pump.barriers.remove("t")
         link.arrive()
         pump.assert_exact(f"seed {seed}, round {number}: " + "\n".join(random_tree.log[-40:]))
@@ -191,9 +218,10 @@ def operate(random_tree: Any, count: int) -> None:
         random_tree.step()
 
 
+@MOVES
 @pytest.mark.parametrize("kind", [threading.Thread, multiprocessing.get_context("fork").Process])
-def test_operations_of_three_at_once_converge(tree, pump, operations, kind):
-    run_three(tree, pump, operations, random.randrange(1 << 30), kind, rounds=4)
+def test_operations_of_three_at_once_converge(tree, start_pump, operations, kind, takes_moves):
+    run_three(tree, start_pump(takes_moves=takes_moves), operations, random.randrange(1 << 30), kind, rounds=4)
 
 
 def run_three(tree, pump, operations, seed, kind: Callable[..., Any], *, rounds, pattern=None) -> None:

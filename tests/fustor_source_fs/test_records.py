@@ -1,13 +1,16 @@
 """Bytes as the kernel writes them become records."""
 
+import itertools
 import os
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fustor_source_fs import bindings as b
 from fustor_source_fs.bindings import IN_CREATE, IN_Q_OVERFLOW, Inotify
-from fustor_source_fs.records import Record, parse_records
+from fustor_source_fs.records import Record, join_reads, parse_records
 
 NAMES = st.binary(max_size=255).map(lambda name: name.replace(b"\0", b"").replace(b"/", b""))
 RECORDS = st.builds(
@@ -56,3 +59,20 @@ def test_the_kernel_and_the_parser_agree_on_names_of_any_bytes(tmp_path):
     inotify.close()
     os.close(directory)
     assert [(each.watch, each.name) for each in found] == [(watch, name) for name in names]
+
+
+def test_what_was_read_of_one_shard_keeps_its_order() -> None:
+    first, second, third = (Record(1, b.IN_CREATE, 0, name) for name in (b"a", b"b", b"c"))
+    assert join_reads([(0, [first, second]), (0, [third])]) == [first, second, third]
+    assert join_reads([]) == []
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_shard_that_a_directory_left_goes_before_the_one_that_it_came_to(order: tuple[int, ...]) -> None:
+    away = Record(1, b.IN_MOVED_FROM | b.IN_ISDIR, 7, b"a")
+    there = Record(2, b.IN_MOVED_TO | b.IN_ISDIR, 7, b"b")
+    other = Record(3, b.IN_CREATE, 0, b"c")
+    reads = [(0, [away]), (1, [there]), (2, [other])]
+    joined = join_reads([reads[place] for place in order])
+    assert joined.index(away) < joined.index(there)
+    assert sorted(joined) == sorted([away, there, other])

@@ -39,6 +39,7 @@ class Rig:
 
     def feed(self, *records: tuple[int, int, int, bytes] | tuple[int, int]) -> None:
         self.translator.feed([Record(*each) if len(each) == 4 else Record(*each, 0, b"") for each in records])
+        self.translator.feed(())  # no more is to be waited for
 
     def path(self, node: Node) -> bytes | None:
         return self.tree.get_path(node)

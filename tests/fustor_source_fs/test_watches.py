@@ -111,17 +111,16 @@ def test_a_watch_that_the_kernel_removed_has_no_holders_any_more(tree):
     assert tree.forget_watch(7) == ()
 
 
-def test_a_move_raises_the_generation_of_the_whole_subtree_and_of_nothing_else(tree):
+def test_unsettling_raises_the_generation_of_the_whole_subtree_and_of_nothing_else(tree):
     leaf, other = grow(tree, b"a", b"b", b"c"), grow(tree, b"z")
     before = (leaf.generation, leaf.parent.generation, other.generation)
-    tree.detach(leaf.parent)
-    tree.attach(leaf.parent, other, b"b")
+    tree.unsettle(leaf.parent)
+    assert [tree.is_settled(node) for node in (leaf, other, tree.root)] == [False, True, True]
     assert (leaf.generation, leaf.parent.generation, other.generation) == (before[0] + 1, before[1] + 1, before[2])
 
 
 def test_a_detached_node_is_between_two_places_and_a_dropped_one_is_not(tree):
     leaf = grow(tree, b"a", b"b")
-    tree.hold_watch(leaf.parent, 1)
     assert not tree.is_detached(leaf)
     assert not tree.is_detached(tree.root)
     tree.detach(leaf.parent)
@@ -138,7 +137,9 @@ def test_a_thousand_levels_are_no_deeper_than_one(tree):
     top = tree.root.children[b"0"]
     assert tree.is_below(leaf, top)
     tree.detach(top)
+    assert tree.get_top(leaf) is top
     tree.attach(top, tree.root, b"moved")
+    tree.unsettle(top)
     assert leaf.generation == 1
     gone, _ = tree.drop(top)
     assert len(gone) == 1000

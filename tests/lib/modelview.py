@@ -6,7 +6,17 @@ from collections.abc import Iterable
 
 import msgspec
 
-from fustor_event_model import DeleteEvent, FsItem, FsRow, InsertEvent, Listed, RowsDigest, Unchanged, UpdateEvent
+from fustor_event_model import (
+    DeleteEvent,
+    FsItem,
+    FsRow,
+    InsertEvent,
+    Listed,
+    Moved,
+    RowsDigest,
+    Unchanged,
+    UpdateEvent,
+)
 from oracle import DIRECTORY, FILE, OTHER, SYMLINK, Entry
 
 
@@ -32,6 +42,8 @@ class ModelView:
                         self._remove(item.prefix + key.path, item.index)
                 case Listed():
                     self._keep_only_newer(item.path, item.index)
+                case Moved():
+                    self._move(item)
 
     def compare(self, item: Unchanged) -> bool | None:
         """Tell whether the view holds just what an item says of a directory; None if it holds nothing in it."""
@@ -68,6 +80,39 @@ class ModelView:
             for other, (seen, each) in self.rows.items():
                 if (each.device, each.inode) == (row.device, row.inode):
                     self.rows[other] = (seen, msgspec.structs.replace(row, path=each.path))
+
+    def can_move(self, item: Moved) -> bool:
+        """Tell whether a directory is where it was moved from, and whether there is one in which it came."""
+        _, row = self.rows.get(item.before, (0, None))
+        parent = item.path.rpartition(b"/")[0]
+        _, above = self.rows.get(parent, (0, None))
+        return (
+            row is not None
+            and (row.device, row.inode) == (item.device, item.inode)
+            and (not parent or (above is not None and above.is_directory))
+        )
+
+    def move_all(self, items: list[Moved]) -> bool:
+        """Make moves in order; False if one of them cannot be, and then none is."""
+        rows, below = dict(self.rows), self._below.copy()
+        for item in items:
+            if not self.can_move(item):
+                self.rows, self._below = rows, below
+                return False
+            self._move(item)
+        return True
+
+    def _move(self, item: Moved) -> None:
+        assert self.can_move(item), item
+        self._remove(item.path, item.index)
+        if self._below[item.path]:
+            raise AssertionError(f"{item.path!r}: something was seen there after a directory moved there")
+        for path in [path for path in self.rows if path == item.before or path.startswith(item.before + b"/")]:
+            self._below.subtract(_ancestors(path))
+            index, row = self.rows.pop(path)
+            path = item.path + path[len(item.before) :]
+            self._below.update(_ancestors(path))
+            self.rows[path] = (item.index if path == item.path else index, row)
 
     def _remove(self, path: bytes, index: int) -> None:
         self._remove_below(path, index)

@@ -118,6 +118,7 @@ class Session(msgspec.Struct, frozen=True):
         has_commands: `poll_commands` works; otherwise commands come with heartbeats only.
         generation: Names the receiver's database; a new one holds nothing of what was sent.
         compares: The receiver takes `Unchanged`, and answers with `Differing` where it holds something else.
+        takes_moves: The receiver takes `Moved`.
     """
 
     id: str
@@ -129,6 +130,7 @@ class Session(msgspec.Struct, frozen=True):
     has_commands: bool = False
     generation: str = ""
     compares: bool = False
+    takes_moves: bool = False
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -267,7 +269,8 @@ class PusherDriver(abc.ABC):
 
         Raises:
             Unavailable: Nothing was applied; the same batch may be pushed again.
-            Uncertain: Unknown whether it was applied. Raised only if not `session.commits`.
+            Uncertain: Unknown whether it was applied, or it holds a `Moved` that the receiver cannot follow.
+                If `session.commits`, raised only for the latter.
             SessionLost: Open a new session first.
         """
 
@@ -428,6 +431,8 @@ class SourceDriver(abc.ABC):
 
     Config: ClassVar[type[msgspec.Struct]]
     schema: ClassVar[str]
+    takes_moves: bool = False
+    """The receiver takes `Moved`; set before a snapshot or `follow` is asked for, whenever a session begins."""
 
     def __init__(self, config: Any, context: SourceContext) -> None:
         self.config = config

@@ -119,6 +119,26 @@ class Unchanged(Signal, frozen=True, array_like=True, gc=False, tag="unchanged",
     digest: bytes
 
 
+class Moved(Signal, frozen=True, array_like=True, gc=False, tag="moved", kw_only=True):
+    """
+    A directory was renamed, with all below it; at `index` it was seen at its new place.
+
+    Sent only to a receiver whose session takes moves. What is below it is not sent again, so a
+    receiver that does not have this directory at `before` must refuse the batch as a whole.
+
+    Args:
+        path: Where it is, absolute below the root.
+        before: Where it was, likewise.
+        device: Which directory it is.
+        inode: Likewise.
+    """
+
+    path: bytes
+    before: bytes
+    device: int
+    inode: int
+
+
 class SnapshotEnd(Signal, frozen=True, array_like=True, gc=False, tag="snapshot_end", kw_only=True):
     """
     The walk that a leader owes is over.
@@ -168,7 +188,7 @@ class JobDone(Signal, frozen=True, array_like=True, gc=False, tag="job_done", kw
 
 
 FsEvent: TypeAlias = InsertEvent[FsRow] | UpdateEvent[FsRow] | DeleteEvent[FsPath]
-FsItem: TypeAlias = FsEvent | Listed | Unchanged | SnapshotEnd | AuditStart | AuditEnd | JobDone
+FsItem: TypeAlias = FsEvent | Listed | Unchanged | Moved | SnapshotEnd | AuditStart | AuditEnd | JobDone
 
 AnyEvent: TypeAlias = InsertEvent[msgspec.Raw] | UpdateEvent[msgspec.Raw] | DeleteEvent[msgspec.Raw]
-AnyItem: TypeAlias = AnyEvent | Listed | Unchanged | SnapshotEnd | AuditStart | AuditEnd | JobDone
+AnyItem: TypeAlias = AnyEvent | Listed | Unchanged | Moved | SnapshotEnd | AuditStart | AuditEnd | JobDone

@@ -16,6 +16,7 @@ from fustor_event_model import (
     JobDone,
     Listed,
     MessageSource,
+    Moved,
     SnapshotEnd,
     Unchanged,
     UpdateEvent,
@@ -24,6 +25,7 @@ from fustor_fusion.blindspots import BlindDeletions, clear_blind_spots
 from fustor_fusion.comparison import Differing, confirm, holds, is_empty
 from fustor_fusion.links import HardLinks
 from fustor_fusion.looks import Looks
+from fustor_fusion.moves import move_directory, refuse
 from fustor_fusion.paths import BadPath, are_plain_names, split_path
 from fustor_fusion.removal import clear_subtree, remove_node
 from fustor_fusion.rules import (
@@ -103,7 +105,8 @@ class Arbiter:
         self._memo = (b"", -1, None)
 
     def apply(self, items: Sequence[FsItem], *, owner: int, ordered: bool = True, careful: bool = False,
-              present: Mapping[int, int] | None = None, since: int = 0) -> Applied:
+              present: Mapping[int, int] | None = None, since: int = 0,
+              takes_moves: Callable[[], bool] = lambda: False) -> Applied:
         """
         Apply items in order.
 
@@ -114,8 +117,10 @@ class Arbiter:
             careful: Look at every number first; needed only after an `OverflowError`.
             present: As in `Seen`.
             since: As in `Seen`.
+            takes_moves: Tells whether what is stored is what this agent sent (moved).
 
         Raises:
+            RequestRefused: 412 a directory is not where it was moved from; roll back.
             OverflowError: A number does not fit the store; roll back and call again, carefully.
         """
         applied = Applied()
@@ -123,7 +128,9 @@ class Arbiter:
             source = item.message_source
             seen = Seen(item.index, owner, source is MessageSource.REALTIME, ordered, source in _BLIND_SOURCES,
                         present, since)
-            if not 0 <= item.index <= _MAX_INT:
+            if isinstance(item, Moved):
+                self._apply_move(item, seen, takes_moves=takes_moves())
+            elif not 0 <= item.index <= _MAX_INT:
                 self._refuse_item(item, applied)
             elif isinstance(item, (UpdateEvent, InsertEvent)):
                 rows = self._check_rows(item, applied) if careful else item.rows
@@ -459,6 +466,13 @@ class Arbiter:
         if item.index > directory.floor:
             confirm(self.tree, directory, seen)
             self._bury_older(directory, item.index)
+
+    def _apply_move(self, item: Moved, seen: Seen, *, takes_moves: bool) -> None:
+        if not takes_moves:
+            raise refuse(item, "only the leader's, and only while it is alone and its snapshot is complete")
+        self.flush()
+        parent, name = move_directory(self.tree, item, seen)
+        self.blind_deletions.discard(parent.id, name)
 
     # -- refusals ---------------------------------------------------------------------------
 

@@ -63,6 +63,13 @@ class Changes:
             self._listed.add(id_)
             self._noted.append((id_, b"", Kind.LISTED))
 
+    def move(self, id_: int, parent: int, name: bytes, *, before: tuple[int, bytes]) -> None:
+        """Note that a directory came to another place, with all below it; call `save` before, and then move it."""
+        self._paths = {0: b"", ROOT_ID: b""}
+        self.remove(*before)
+        self.put(parent, name)
+        self.list(id_)
+
     def forget(self) -> None:
         """Drop what was noted, after a rollback."""
         self._noted.clear()

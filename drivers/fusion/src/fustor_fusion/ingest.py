@@ -70,7 +70,8 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
             had sent before; None when that is not known.
 
     Raises:
-        RequestRefused: 422 the body is malformed, 409 its epoch is over, or it is not a follower's to push.
+        RequestRefused: 422 the body is malformed; 409 its epoch is over, or it is not a follower's to push;
+            412 a directory cannot be moved as it says.
         OverflowError: Call again, carefully.
     """
     try:
@@ -85,7 +86,15 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
         # The verdicts went with an answer that was lost: what was said to be unchanged is to be sent whole.
         return Applied(differing=[Differing(item.position or b"", True) for item in items
                                   if isinstance(item, Unchanged)])
-    applied = writer.arbiter.apply(items, owner=owner.id, careful=careful, present=_number(writer, present))
+
+    def takes_moves() -> bool:
+        if not leads or present is None or len(present) > 1:
+            return False  # what others saw below it may still come, under its old path
+        (done,), = writer.db.execute("SELECT ifnull(max(snapshot_done), 0) FROM sessions WHERE id=?", (session_id,))
+        return bool(done)
+
+    applied = writer.arbiter.apply(items, owner=owner.id, careful=careful, present=_number(writer, present),
+                                   takes_moves=takes_moves)
     newest = _finish(writer, owner, items, applied, session_id=session_id, leads=leads)
     applied.realtime_index = newest if push.lane == "realtime" else 0
     return applied

@@ -19,6 +19,7 @@ _MEANING: Final = {
     404: "There is no such thing.",
     409: "It cannot be done as things are now.",
     410: "The token is too old.",
+    412: "A directory is not where it was moved from; nothing of the batch is applied.",
     413: "The body is too long.",
     419: "The session is over.",
     422: "The request is malformed.",

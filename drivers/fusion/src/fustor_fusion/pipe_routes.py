@@ -82,7 +82,7 @@ class PipeRoutes:
                    body=HeartbeatBody),
             taking("GET", "session/{sid}/commands", AskCommands, self.poll_commands, CommandList, 404, 419),
             taking("POST", "session/{sid}/barrier", OfSession, self.report_barrier, Done, 404, 419, body=BarrierBody),
-            taking("POST", "ingest/{sid}/batch", OfSession, self.push, PushAnswer, 404, 409, 419, body=PushBody,
+            taking("POST", "ingest/{sid}/batch", OfSession, self.push, PushAnswer, 404, 409, 412, 419, body=PushBody,
                    body_type="application/msgpack"),
             taking("POST", "ingest/{sid}/events", OfSession, self.push_public, (PushAnswer, NoticeTaken), 404, 419,
                    body=PublicIngest),

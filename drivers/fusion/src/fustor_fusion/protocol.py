@@ -54,6 +54,7 @@ class FustorAnswer(msgspec.Struct, frozen=True, kw_only=True):
     commits: bool = True
     commands: bool = True
     compares: bool = True
+    moves: bool = True
     generation: str
     view_id: str
 

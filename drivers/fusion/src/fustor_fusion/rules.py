@@ -11,6 +11,7 @@ The rules, by their names in docs/CONSISTENCY_DESIGN.md:
     buried                a row below a tombstone's or a listing's index is dropped
     gone-by-listing       a child with a lower index than the listing is gone
     new-identity          another (device, inode) with a higher index is another directory
+    moved                 the one agent that sent a directory saw it at another place: all below it is there
     suspect               seen being written, until it was seen closed, or unchanged for half a minute
     blind-spot            seen by an audit or an on-demand scan only, until realtime says something of it
 """
@@ -21,7 +22,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from fustor_event_model import FsRow
+from fustor_event_model import FsRow, Moved
 
 SUSPECT = 1
 PLACEHOLDER = 2
@@ -137,6 +138,19 @@ def is_new_identity(stored: Stored, row: FsRow, seen: Seen) -> bool:
         not stored.flags & PLACEHOLDER
         and seen.idx > stored.idx
         and (row.inode != stored.inode or row.device != stored.device)
+    )
+
+
+def is_moved(stored: Stored, item: Moved, seen: Seen) -> bool:
+    """Tell whether a stored node is the directory that an agent, which has sent all below it, saw move (moved)."""
+    return (
+        stored.id is not None
+        and not stored.flags & PLACEHOLDER
+        and seen.ordered
+        and stored.owner == seen.owner
+        and stored.idx <= seen.idx
+        # The store's numbers are signed, those of the file system are not.
+        and (item.device - stored.device) % (1 << 64) == (item.inode - stored.inode) % (1 << 64) == 0
     )
 
 

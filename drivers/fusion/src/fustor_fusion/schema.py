@@ -44,7 +44,7 @@ INSERT INTO nodes VALUES(0, x'', 0, 0, 0, 16384, 0, 0, 0, 0, 1, NULL, 0, 0, 2, 1
 """
 
 
-# How much there is below each directory, see totals.py; a directory's number is higher than its parent's.
+# How much there is below each directory, see totals.py. In version 1 a directory's number was higher than its parent's.
 _ADD_TOTALS = """
 CREATE TABLE totals(
   id INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name BLOB NOT NULL, files INTEGER NOT NULL,

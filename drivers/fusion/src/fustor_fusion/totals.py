@@ -63,7 +63,7 @@ class Totals:
     """
     Collects, inside the writer's transaction, by how much directories changed, and adds it up to the root.
 
-    The table also says where each directory is, by its number: numbers and places are never changed.
+    The table also says where each directory is, by its number, which is never changed.
     A sum of sizes can exceed 63 bits (two sparse files are enough), so it is stored in two parts.
 
     Args:
@@ -96,6 +96,16 @@ class Totals:
         """Note that a directory is no more; what it held must be taken off it too, for those above."""
         self._dropped.add(id_)
 
+    def move(self, id_: int, parent: int, name: bytes) -> None:
+        """Put a directory to another place, with what it holds; nothing may be noted and not saved."""
+        sums = self._execute("SELECT files, directories, bytes_high, bytes_low FROM totals WHERE id=?", (id_,))
+        (files, directories, high, low), = sums.fetchall()
+        size = (high << 32) + low
+        self.add(self.get_place(id_)[0], files=-files, directories=-directories - 1, size=-size)
+        self.add(parent, files=files, directories=directories + 1, size=size)
+        self._execute("UPDATE totals SET parent=?, name=? WHERE id=?", (parent, name, id_))
+        self._places[id_] = parent, name
+
     def forget(self) -> None:
         """Drop what was noted, after a rollback."""
         self._clear()
@@ -124,19 +134,25 @@ class Totals:
                 del self._places[id_]
 
     def _add_up(self) -> None:
-        """Add every delta to the directories above; a directory's number is higher than that of its parent."""
+        """Add every delta to the directories above, the deepest first."""
         deltas = self._deltas
-        left = [-id_ for id_ in deltas]
+        left = [(-self._get_depth(id_), id_) for id_ in deltas]
         heapq.heapify(left)
         while left:
-            id_ = -heapq.heappop(left)
+            depth, id_ = heapq.heappop(left)
             parent, _ = self.get_place(id_)
             if not parent:
                 continue
             if parent not in deltas:
-                heapq.heappush(left, -parent)
+                heapq.heappush(left, (depth + 1, parent))
             files, directories, size = deltas[id_]
             self.add(parent, files=files, directories=directories, size=size)
+
+    def _get_depth(self, id_: int) -> int:
+        depth = 0
+        while id_ := self.get_place(id_)[0]:
+            depth += 1
+        return depth
 
     def _clear(self) -> None:
         self._deltas.clear()

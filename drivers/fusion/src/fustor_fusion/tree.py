@@ -283,6 +283,24 @@ class Tree:
         if cached is not None:
             cached.idx = seen.idx
 
+    def move(self, directory: Directory, parent: Directory, name: bytes, seen: Seen) -> None:
+        """
+        Put a directory to a free place in another, or the same, directory, with all below it.
+
+        Collected writes must have been flushed. It counts as seen there.
+        """
+        self.changes.save()
+        self.totals.save()
+        before = directory.parent, directory.name
+        self.execute("UPDATE nodes SET parent=?, name=?, idx=? WHERE parent=? AND name=?",
+                     (parent.id, name, seen.idx, *before))
+        self.changes.move(directory.id, parent.id, name, before=before)
+        self.totals.move(directory.id, parent.id, name)
+        self.uncache(*before)
+        directory.parent, directory.name, directory.idx = parent.id, name, seen.idx
+        self._cache[parent.id, name] = directory
+        parent.settle()
+
     def raise_floor(self, directory: Directory, floor: int) -> None:
         """Note that a directory was listed."""
         if floor > directory.floor:

@@ -43,6 +43,7 @@ class _Extension(msgspec.Struct, frozen=True):
     commands: bool = False
     compares: bool = False
     generation: str = ""
+    moves: bool = False
 
 
 class _Created(msgspec.Struct, frozen=True):
@@ -127,6 +128,7 @@ def read_created(answer: Answer) -> Session:
         has_commands=ours is not None and ours.commands,
         generation=ours.generation if ours is not None else "",
         compares=ours is not None and ours.compares,
+        takes_moves=ours is not None and ours.moves,
     )
 
 

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from fustor_core.drivers import Batch, Differing, NotTaken, RefusedRow
-from fustor_core.errors import SessionLost, Unavailable
-from fustor_event_model import FsItem, Listed, Unchanged, decode_fs_items, encode_items
+from fustor_core.errors import SessionLost, Unavailable, Uncertain
+from fustor_event_model import FsItem, Listed, Moved, Unchanged, decode_fs_items, encode_items
 from fustor_event_model.models import EventBase
 from fustor_pusher_fusion.answers import explain, read_pushed
 from fustor_pusher_fusion.client import MSGPACK, Answer, Channel
@@ -35,6 +35,7 @@ def push_batch(channel: Channel, session_id: str, batch: Batch) -> list[NotTaken
 
     Raises:
         Unavailable: Push the same again; what was applied is not applied twice.
+        Uncertain: It holds a move of a directory that Fusion does not have there; its places must be looked at.
         SessionLost, ConfigError.
     """
     answer = _post(channel, session_id, encode_batch(batch))
@@ -77,6 +78,8 @@ def _post(channel: Channel, session_id: str, body: bytes) -> Answer:
         return answer
     if answer.status in (404, 419):
         raise SessionLost(f"push: Fusion answers {answer.reason}")
+    if answer.status == 412:
+        raise Uncertain(f"push: Fusion answers {answer.reason}")
     raise explain(answer, "push")
 
 
@@ -103,8 +106,15 @@ def _halve(items: Sequence[FsItem]) -> tuple[list[FsItem], list[FsItem]] | None:
 
 
 def _leave_out(items: Sequence[FsItem], reason: str) -> NotTaken:
-    """Say what a single row or signal is about, as far as it is about a path; what cannot be compared differs."""
+    """
+    Say what a single row or signal is about, as far as it is about a path; what cannot be compared differs.
+
+    Raises:
+        Uncertain: It is a move, so all that is below the directory would be left out with it.
+    """
     for item in items:
+        if isinstance(item, Moved):
+            raise Uncertain(f"push: Fusion answers {reason}")
         if isinstance(item, EventBase):
             return RefusedRow(item.prefix + (item.rows[0].path if item.rows else b""), reason)
         if isinstance(item, Listed):

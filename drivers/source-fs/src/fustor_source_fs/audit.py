@@ -9,7 +9,7 @@ the directory as it is; only a full audit finds that. Directories that are not w
 always listed, since nothing else covers them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from fustor_core.clock import IndexClock
 from fustor_core.drivers import AuditCoverage, Item
@@ -31,7 +31,7 @@ class Audit:
         tree, lister: Shared with the driver, same thread.
         clock: Stamps.
         pace: How fast names may be looked at.
-        absorb: Takes in the records that were read meanwhile.
+        absorb: Takes in the records that were read meanwhile; yields None while nothing may be sent.
         pause: Told for how many seconds there is nothing to yield, before None is yielded.
     """
 
@@ -44,7 +44,7 @@ class Audit:
         lister: Lister,
         clock: IndexClock,
         pace: Pace,
-        absorb: Callable[[], None],
+        absorb: Callable[[], Iterator[None]],
         pause: Callable[[float], None],
     ) -> None:
         self._kind = kind
@@ -67,16 +67,16 @@ class Audit:
             listed=self._listed, skipped=self._skipped, unreadable=self._unreadable, rows=self._rows
         )
 
-    def run(self) -> Iterator[Item | None]:
+    def run(self) -> Generator[Item | None, None, None]:
         """Yield what is found between `AuditStart` and `AuditEnd`, and None whenever a pause is due."""
         yield AuditStart(index=self._clock.stamp(), message_source=MessageSource.AUDIT, kind=self._kind)
-        self._walk.add(self._tree.root)
+        self._walk.begin()
         try:
             while self._walk:
                 node, mark = self._walk.take()
                 if mark is not None or self._tree.get_path(node) is not None:
                     yield from self._take(node, mark)
-                self._absorb()
+                yield from self._absorb()
         finally:
             self._walk.close()
         complete = not self._unreadable

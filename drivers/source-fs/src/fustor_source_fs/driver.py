@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -18,6 +18,7 @@ from fustor_source_fs.inflight import Inflight
 from fustor_source_fs.listing import Lister
 from fustor_source_fs.looker import Looker
 from fustor_source_fs.mounts import Mounts
+from fustor_source_fs.moves import Moves
 from fustor_source_fs.observer import Means
 from fustor_source_fs.pace import Pace
 from fustor_source_fs.pending import Group, Work
@@ -27,7 +28,7 @@ from fustor_source_fs.pressure import Pressure
 from fustor_source_fs.priority import IoPriority
 from fustor_source_fs.reader import Reader
 from fustor_source_fs.recorder import Recorder
-from fustor_source_fs.records import parse_records
+from fustor_source_fs.records import join_reads, parse_records
 from fustor_source_fs.retries import Retries
 from fustor_source_fs.shards import Shards
 from fustor_source_fs.snapshot import Snapshot
@@ -36,6 +37,7 @@ from fustor_source_fs.walk import Walk
 from fustor_source_fs.watches import Node, Tree
 
 _SKIPPED_SHOWN: Final = 100
+_FED_AT_ONCE: Final = 100_000
 _END_OF_SNAPSHOT: Final = "\0snapshot-end"
 
 
@@ -63,7 +65,12 @@ class FsSource(SourceDriver):
         self._inflight = Inflight(now)
         takes = config.driver_params.make_filter()
         self._translator = Translator(
-            self._tree, self._work, lambda gone, unheld: self._places.forget(gone, unheld), now, takes
+            self._tree,
+            self._work,
+            lambda gone, unheld: self._places.forget(gone, unheld),
+            now,
+            takes,
+            self._tells_moves,
         )
         self._retries = Retries(self._tree, self._work, now, config.driver_params.retry_unreadable_s)
         self._places = Places(
@@ -76,6 +83,15 @@ class FsSource(SourceDriver):
             recorder=self._recorder,
         )
         self._events = Events(self._inflight, self._recorder)
+        self._moves = Moves(
+            tree=self._tree,
+            translator=self._translator,
+            places=self._places,
+            inflight=self._inflight,
+            events=self._events,
+            clock=context.clock,
+            now=now,
+        )
         means = Means(
             takes,
             self._tree,
@@ -91,6 +107,7 @@ class FsSource(SourceDriver):
         self._barriers: list[tuple[int, str]] = []
         self._following: list[Node] = []
         self._followed_from = 0
+        self._leads = False
         self._snapshot: Snapshot | None = None
         self._audit: Audit | None = None
         self._audit_goes_on_s: float | None = None
@@ -117,6 +134,7 @@ class FsSource(SourceDriver):
         """Yield changes, listings of dirty directories, and fulfilled barriers; see the contract."""
         while True:
             self._absorb()
+            yield from self._moves.tell()
             self._translator.expire()
             self._retries.retry_due()
             if not (self._work or self._following) and self._snapshot is None:
@@ -128,13 +146,13 @@ class FsSource(SourceDriver):
             self._io_priority.restore()
             group = self._work.take_group()
             if group is not None:
-                yield from self._looker.look(*group)
+                yield from self._moves.tell_between(self._looker.look(*group))
             if self._following:
                 self._follow_one()
                 yield None
             dirty = self._work.take_dirty()
             if dirty is not None:
-                yield from self._list_dirty(*dirty)
+                yield from self._moves.tell_between(self._list_dirty(*dirty))
             yield from self._fulfil_barriers()
 
     def get_snapshot_iterator(self) -> Iterator[Item | None]:
@@ -148,6 +166,8 @@ class FsSource(SourceDriver):
     def follow(self) -> None:
         """Walk the tree to set the watches, sending nothing; see the contract."""
         self._watching = True
+        self._leads = False
+        self._translator.give_up_moves()
         self._lister.forget_listings()
         self._snapshot = None
         self._following = [self._tree.root]
@@ -157,18 +177,21 @@ class FsSource(SourceDriver):
         """Yield what is there, or, if incremental, in directories that have changed; see the contract and `audit`."""
         self._audit = Audit(
             kind,
-            walk=Walk(self._places, self._retries, self._work),
+            walk=self._make_walk(self._tree.root),
             tree=self._tree,
             lister=self._lister,
             clock=self.context.clock,
             pace=self._make_pace(),
-            absorb=self._go_on_in_background,
+            absorb=self._go_on_with_audit,
             pause=self._pause_audit,
         )
-        return self._audit.run()
+        return self._moves.wait_between(self._audit.run())
 
     def scan_path(self, path: bytes, *, recursive: bool, job_id: str) -> Iterator[Item | None]:
         """Yield what is at and below a path; see the contract."""
+        return self._moves.wait_between(self._scan(path, recursive=recursive, job_id=job_id))
+
+    def _scan(self, path: bytes, *, recursive: bool, job_id: str) -> Generator[Item | None, None, None]:
         node, rest = self._tree.find(path)
         # First one look at its name, or at the topmost on the way that is no directory that is known: it may be gone.
         above, name = (node, rest[0]) if rest else (node.parent, node.name)
@@ -178,9 +201,9 @@ class FsSource(SourceDriver):
                 complete = True
                 yield event
         directory, left = self._tree.find(path)
-        walk = Walk(self._places, self._retries, self._work)
+        walk = self._make_walk(directory)
         if len(left) < max(1, len(rest)):
-            walk.add(directory)
+            walk.begin()
         found = walk.add if recursive else self._mark_unlisted
         try:
             while walk:
@@ -191,7 +214,7 @@ class FsSource(SourceDriver):
                     listed = listed or isinstance(item, Listed)
                     yield item
                 complete = complete and listed
-                self._absorb()
+                yield from self._absorb_and_wait()
         finally:
             walk.close()
         yield JobDone(
@@ -204,6 +227,9 @@ class FsSource(SourceDriver):
 
     def perform_sentinel_check(self, paths: Sequence[bytes]) -> Iterator[Item | None]:
         """Yield what is at these paths; directories, and names in directories that are not known, are left out."""
+        return self._moves.wait_between(self._check(paths))
+
+    def _check(self, paths: Sequence[bytes]) -> Generator[Item | None, None, None]:
         names: dict[Node, list[bytes]] = {}
         for path in paths:
             node, rest = self._tree.find(path)
@@ -211,7 +237,7 @@ class FsSource(SourceDriver):
                 names.setdefault(node, []).append(rest[0])
         for node, members in names.items():
             yield from self._look_at(node, members, MessageSource.SENTINEL)
-            self._absorb()
+            yield from self._absorb_and_wait()
 
     # -- what goes in ----------------------------------------------------------------------
 
@@ -236,6 +262,7 @@ class FsSource(SourceDriver):
             raise Unavailable(because)
         self._reader.drain()
         self._absorb()
+        self._translator.feed(())  # nothing more is to be waited for
         self._find_unrecorded()
         self._barriers.append((self._work.close_age(), token))
 
@@ -245,6 +272,8 @@ class FsSource(SourceDriver):
         self._settle_comparison(position)
         if sent is not None:
             sent.settle()
+            if sent.node is not None and sent.moved:
+                self._moves.settle(sent.node)
 
     def differs(self, position: bytes, *, known: bool) -> None:
         """Have a directory sent that the receiver does not hold as was said."""
@@ -260,7 +289,9 @@ class FsSource(SourceDriver):
             return
         if sent.node is None:
             self._barriers.append((self._work.close_age(), _END_OF_SNAPSHOT))
-        elif self._tree.get_path(sent.node) is not None:
+        elif sent.moved:
+            self._moves.recover(sent.node)
+        elif self._tree.get_path(sent.node) is not None or self._tree.is_detached(sent.node):
             if not sent.names:
                 sent.node.arrived = True
                 sent.node.void_listing()
@@ -291,7 +322,7 @@ class FsSource(SourceDriver):
         """Return how the source stands."""
         oldest = [age for age in (self._work.get_oldest_s(), self._inflight.get_oldest_s()) if age is not None]
         pressure = self._pressure.get_percent()
-        skipped = list(self._retries.skipped.values())[:_SKIPPED_SHOWN]
+        skipped = list(self._retries.skipped.items())[:_SKIPPED_SHOWN]
         return SourceStatus(
             pending=self._work.pending_count,
             dirty=self._work.dirty_count,
@@ -302,7 +333,10 @@ class FsSource(SourceDriver):
             not_current_because=self._why_not_current(),
             progress=None if self._snapshot is None else self._snapshot.progress,
             audit=AuditCoverage() if self._audit is None else self._audit.coverage,
-            skipped={each.path.decode("utf-8", "backslashreplace"): each.reason for each in skipped},
+            skipped={
+                (self._tree.get_path(node) or each.path).decode("utf-8", "backslashreplace"): each.reason
+                for node, each in skipped
+            },
             details={
                 "directories": self._tree.size,
                 "watches": self._tree.watch_count,
@@ -313,6 +347,7 @@ class FsSource(SourceDriver):
                 "poll_round_ms": round(self._polling.round_s * 1000),
                 "unreadable": len(self._retries.skipped),
                 "listings": self._lister.listed,
+                "moves": self._moves.told,
                 "inflight": len(self._inflight),
                 **({} if pressure is None else {
                     "pressure_percent": round(pressure), "audit_pace_percent": round(100 * self._pressure.get_share()),
@@ -366,11 +401,15 @@ class FsSource(SourceDriver):
         for shard in overflowed:
             self._recorder.lost(shard)
             self._translator.overflow(shard)
+        reads = []
         for shard, data in backlog:
             records = parse_records(data, shard)
             self._recorder.read(shard, data, records)
+            reads.append((shard, records))
+        joined = join_reads(reads)
+        for start in range(0, len(joined), _FED_AT_ONCE):
             self.context.on_progress()  # a backlog may hold millions
-            self._translator.feed(records)
+            self._translator.feed(joined[start : start + _FED_AT_ONCE])
         if self._reader.take_mounts_changed():
             self._compare_mounts()
 
@@ -379,14 +418,36 @@ class FsSource(SourceDriver):
         self._io_priority.lower()
         self._absorb()
 
+    def _go_on_with_audit(self) -> Iterator[None]:
+        self._go_on_in_background()
+        yield from self._moves.wait()
+
     def _make_pace(self) -> Pace:
         return Pace(self.config.driver_params.audit_rows_per_s, self._now, get_share=self._pressure.get_share)
+
+    def _absorb_and_wait(self) -> Iterator[None]:
+        self._absorb()
+        yield from self._moves.wait()
+
+    def _tells_moves(self) -> bool:
+        return self.takes_moves and self._leads and self._snapshot is None and self._moves.are_taken()
+
+    def _make_walk(self, top: Node) -> Walk:
+        return Walk(
+            top,
+            tree=self._tree,
+            places=self._places,
+            retries=self._retries,
+            work=self._work,
+            walks=self._moves.walks,
+        )
 
     def _pause_audit(self, pause_s: float) -> None:
         self._audit_goes_on_s = self._now() + pause_s
 
     def _begin_snapshot(self, *, compares: bool) -> Iterator[Item | None]:
-        self._watching = True
+        self._watching = self._leads = True
+        self._translator.give_up_moves()
         self._following.clear()
         self._lister.forget_listings()
         # Owed until one ends: one that is cut off leaves parts of the tree unseen.
@@ -398,9 +459,9 @@ class FsSource(SourceDriver):
             absorb=self._go_on_in_background,
             compares=compares,
         )
-        return self._run_snapshot(self._snapshot)
+        return self._moves.wait_between(self._run_snapshot(self._snapshot))
 
-    def _run_snapshot(self, snapshot: Snapshot) -> Iterator[Item | None]:
+    def _run_snapshot(self, snapshot: Snapshot) -> Generator[Item | None, None, None]:
         yield from snapshot.run()
         self._snapshot = None
         yield self._make_snapshot_end(complete=snapshot.is_complete())
@@ -432,7 +493,7 @@ class FsSource(SourceDriver):
                 self._inflight.take(item.position)
         node.listed = -abs(node.listed)
 
-    def _list_dirty(self, node: Node, mark: Group) -> Iterator[Item]:
+    def _list_dirty(self, node: Node, mark: Group) -> Generator[Item, None, None]:
         def list_if_new(child: Node) -> None:
             if self._places.needs_listing(child):
                 self._work.mark_dirty(child, age=mark.age)
@@ -501,6 +562,8 @@ class FsSource(SourceDriver):
     def _compare_mounts(self) -> None:
         changed = self._mounts.compare()
         self._places.silent_devices = self._mounts.silent_devices
+        if changed:
+            self._translator.give_up_moves()  # a directory that is under way is not found by its path
         for path in changed:
             node, rest = self._tree.find(path)
             if rest:

@@ -8,6 +8,7 @@ from fustor_event_model import (
     FsRow,
     Listed,
     MessageSource,
+    Moved,
     UpdateEvent,
 )
 from fustor_source_fs.inflight import Inflight
@@ -102,6 +103,20 @@ class Events:
         """Say that all of a directory was said; its times are remembered once that is acknowledged."""
         position = self._inflight.add(node, (), since_s, times)
         event = Listed(index=index, message_source=lane, path=path, position=position)
+        self._recorder.found(event)
+        return event
+
+    def moved(self, node: Node, before: bytes, path: bytes, index: int) -> Moved:
+        """Say that a directory came to another place, with all below it."""
+        event = Moved(
+            index=index,
+            message_source=MessageSource.REALTIME,
+            position=self._inflight.add(node, moved=True),
+            path=path,
+            before=before,
+            device=node.device,
+            inode=node.inode,
+        )
         self._recorder.found(event)
         return event
 

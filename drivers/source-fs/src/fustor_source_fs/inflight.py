@@ -19,6 +19,7 @@ class Sent(NamedTuple):
         since_s: When the oldest change in it was noted, monotonic seconds.
         times: Of the word that a listing is complete: what the node is to remember once it is acknowledged.
         generation: The node's, when it was sent.
+        moved: It is the word that the directory moved.
     """
 
     node: Node | None
@@ -26,6 +27,7 @@ class Sent(NamedTuple):
     since_s: float
     times: tuple[int, int] | None = None
     generation: int = 0
+    moved: bool = False
 
     def settle(self) -> None:
         """It was acknowledged: remember the listing, if it still stands."""
@@ -50,12 +52,15 @@ class Inflight:
         names: Iterable[bytes] = (),
         since_s: float | None = None,
         times: tuple[int, int] | None = None,
+        *,
+        moved: bool = False,
     ) -> bytes:
         """Remember what an item covers; returns its position."""
         number = self._next
         self._next += 1
         generation = 0 if node is None else node.generation
-        self._sent[number] = Sent(node, tuple(names), self._now() if since_s is None else since_s, times, generation)
+        since_s = self._now() if since_s is None else since_s
+        self._sent[number] = Sent(node, tuple(names), since_s, times, generation, moved)
         return _POSITION.pack(number)
 
     def take(self, position: bytes) -> Sent | None:

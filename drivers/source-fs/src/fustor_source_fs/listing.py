@@ -185,6 +185,7 @@ class Lister(Observer):
                 self._retries.defer(at.node, at.mark)
                 return False
             yield self._make_own_row(above, path, status, index, at)
+        self._work.mark_dirty(at.node, age=at.age)
         return False
 
     def _make_own_row(
@@ -256,9 +257,8 @@ class Lister(Observer):
 
     def _must_stop(self, at: _Listing) -> bool:
         """Tell whether a listing must not go on; it is then made again."""
-        if self._is_void(at):
-            return True  # whoever made it void has noted the directory
-        if self._tree.get_arrived(at.node):  # a row above got lost meanwhile, and goes before what is below
+        # A row above may have got lost meanwhile, and goes before what is below.
+        if self._is_void(at) or self._tree.get_arrived(at.node):
             self._work.mark_dirty(at.node, age=at.age)
             return True
         return False

@@ -9,7 +9,7 @@ and have everything below it looked at again, with higher indices.
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 from fustor_event_model import FsEvent, FsRow, MessageSource
@@ -26,7 +26,7 @@ class Looker(Observer):
 
     def look(
         self, node: Node, group: Group, lane: MessageSource = MessageSource.REALTIME
-    ) -> Iterator[FsEvent]:
+    ) -> Generator[FsEvent, None, None]:
         """Look at names of a directory and yield what is there and what is gone, as events of a lane."""
         try:
             yield from self._look(node, group, lane)
@@ -50,6 +50,7 @@ class Looker(Observer):
             for start in range(0, len(names), _CHUNK_ROWS):
                 if start:
                     if self._tree.get_path(node) != path:
+                        self._look_again(node, names[start:], group)
                         return
                     index = self._clock.stamp()
                 yield from self._look_at(node, path, fd, names[start : start + _CHUNK_ROWS], index, group, lane)
@@ -97,12 +98,19 @@ class Looker(Observer):
         if rows:
             covers = [row.path for row in rows]
             yield self._events.update(node, rows, path, index, lane, covers=covers, since_s=group.since_s)
-            if gone and self._tree.get_path(node) == path:
-                # Other lanes may have sent since: what is said now must have been looked at now.
-                index = self._clock.stamp()
-                gone = [name for name in gone if self._is_still_gone(node, fd, name, group)]
-        if gone and self._tree.get_path(node) == path:
+            if gone and self._tree.get_path(node) != path:
+                self._look_again(node, [(name, True) for name in gone], group)
+                return
+            # Other lanes may have sent since: what is said now must have been looked at now.
+            index = self._clock.stamp()
+            gone = [name for name in gone if self._is_still_gone(node, fd, name, group)]
+        if gone:
             yield self._events.delete(node, gone, path, index, lane, since_s=group.since_s)
+
+    def _look_again(self, node: Node, names: list[tuple[bytes, bool]], group: Group) -> None:
+        """Note names of a directory that moved before something was said of them."""
+        for name, closed in names:
+            self._work.look(node, name, closed=closed, age=group.age)
 
     def _is_still_gone(self, node: Node, fd: int, name: bytes, group: Group) -> bool:
         try:

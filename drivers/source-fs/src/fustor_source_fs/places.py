@@ -182,7 +182,7 @@ class Places:
         if child is None:
             return self._tree.add(node, name)
         self._tree.attach(child, node, name)
-        self._translator.mark_subtree_dirty(child, age=age)
+        self._translator.list_anew(child, age=age)
         child.arrived = False
         return child
 

@@ -113,9 +113,9 @@ class Reader:
             if self._mounts_fd in ready:
                 self._mounts_changed = True
                 self._wake.set()
-            full = [shard for shard, fd in enumerate(fds) if fd in ready]
-            if full:
+            if not ready.keys().isdisjoint(fds):
                 if count < _SMALL_READ_BYTES:
                     select.select((self._stop_fd,), (), (), _NAP_S)
-                count = sum(self._read(shard, _READ_BYTES) for shard in full)
+                # All of them: a rename may be told by three.
+                count = sum(self._read(shard, _READ_BYTES) for shard in range(len(fds)))
                 self._wake.set()

@@ -75,8 +75,7 @@ class Retries:
         """Turn unreadable directories that are to be tried until then (monotonic seconds) into work again."""
         for node in [node for node, skipped in self.skipped.items() if skipped.retry_at_s <= until_s]:
             del self.skipped[node]
-            if self._tree.get_path(node) is not None:
-                self._work.mark_dirty(node)
+            self._work.mark_dirty(node)
 
     def get_next_s(self) -> float | None:
         """Return when `retry_due` has something to do, monotonic seconds."""

@@ -6,14 +6,16 @@ looks at both names of a rename, which compare inodes, put right whatever the pa
 here got wrong. Pairing is what keeps the watches of a moved directory useful.
 
 The kernel's order within one instance is FROM, TO, MOVE_SELF. So a MOVE_SELF of a
-directory whose TO has not come means that it left the tree. Where the three come from
-several instances they may be read in any order: what is dropped too early is found anew
-by the look at its new name, and what is waited for in vain is dropped a little later. RENAME_EXCHANGE comes as two
+directory whose TO has not come means that it left the tree. Where the three come from several
+instances the TO may be read after the MOVE_SELF, so the next read is waited for; what is
+dropped too early is found anew by the look at its new name, and what is waited for in vain is
+dropped a little later. RENAME_EXCHANGE comes as two
 pairs (a to b, then b to a): the directory that the first pair displaces stays detached
 until the read batch ends, to be what the second pair moves.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -28,11 +30,43 @@ _BEING_WRITTEN: Final = b.IN_MODIFY
 _UNDER_WAY_S: Final = 1.0
 
 
+class Place(NamedTuple):
+    """A name in a directory."""
+
+    parent: Node
+    name: bytes
+
+
 class Moving(NamedTuple):
-    """A directory that has left its place, and when its record was read, monotonic seconds."""
+    """
+    A directory that has left its place.
+
+    Args:
+        node: The directory.
+        since_s: When its record was read, monotonic seconds.
+        place: Where the receiver has it; its `arrived` says that it may not have all of it there.
+    """
 
     node: Node
     since_s: float
+    place: Place
+
+
+class Move(NamedTuple):
+    """
+    A directory that came to another place, of which the receiver has not been told.
+
+    Args:
+        node: The directory.
+        place: Where the receiver has it.
+        before: The path of that place, once the receiver was told of the moves before this one.
+        path: The path of the new place, then.
+    """
+
+    node: Node
+    place: Place
+    before: bytes
+    path: bytes
 
 
 class Translator:
@@ -45,6 +79,7 @@ class Translator:
         forget: Called with nodes that are gone, and the watches that nobody holds any more.
         now: Monotonic clock.
         takes: Tells which names of non-directories are looked at; None takes all.
+        tells_moves: Tells whether the receiver, which was sent the whole tree, may be told of moves now.
     """
 
     def __init__(
@@ -54,13 +89,18 @@ class Translator:
         forget: Callable[[list[Node], list[int]], None],
         now: Callable[[], float],
         takes: Callable[[bytes], bool] | None = None,
+        tells_moves: Callable[[], bool] = lambda: False,
     ) -> None:
         self._tree = tree
         self._work = work
         self._forget = forget
         self._now = now
         self._takes = takes
+        self._tells_moves = tells_moves
+        self.moves: deque[Move] = deque()
+        """In the order in which the tree of nodes followed them; to be told before anything else."""
         self._moving: dict[int, Moving] = {}
+        self._leaving: list[Node] = []
         self._displaced: dict[tuple[Node, bytes], Node] = {}
         self.captured = 0
         self.overflows = 0
@@ -68,20 +108,29 @@ class Translator:
         """Directories that overflows had listed again."""
 
     def feed(self, records: Sequence[Record]) -> None:
-        """Take in the records of one read."""
+        """Take in the records of one read, or of all that were read at one time."""
+        moved_selves: list[Record] = []
+        leaving, self._leaving = self._leaving, []
         heat = int(time.time())
         for record in records:
             if record.mask & b.IN_Q_OVERFLOW:
                 self.overflow(get_shard(record.watch))
             elif record.mask & b.IN_IGNORED:
                 for node in self._tree.forget_watch(record.watch):
-                    if not self._moved_out(node):
+                    if not self._move_out(node):
                         self._work.look_self(node)
                         self._work.mark_dirty(node)
             else:
                 for node in self._tree.get_holders(record.watch):
                     node.heat = heat
                     self._feed_node(node, record)
+            if record.mask & b.IN_MOVE_SELF:
+                moved_selves.append(record)  # behind the TO, which may be of another instance
+        for record in moved_selves:
+            for node in self._tree.get_holders(record.watch):
+                self._moved_self(node)
+        for node in leaving:
+            self._move_out(node)
         for node in self._displaced.values():
             self.drop(node)
         self._displaced.clear()
@@ -101,6 +150,21 @@ class Translator:
         self._work.look_self(node, age=age)
         for each in self._tree.walk(node):
             self._work.mark_dirty(each, age=age)
+
+    def list_anew(self, node: Node, *, age: int | None = None) -> None:
+        """Note that the receiver has nothing of a directory and all below it at their place, as work of an age."""
+        if self._tree.is_detached(node):
+            self._tree.doubt(node)
+        elif self._tree.get_path(node) is not None:
+            self._tree.unsettle(node)
+            self.mark_subtree_dirty(node, age=age)
+
+    def give_up_moves(self) -> None:
+        """Have all listed of which the receiver was not told, now or when it comes to its place."""
+        for moving in self._moving.values():
+            self._tree.doubt(moving.node)
+        while self.moves:
+            self.list_anew(self.moves.popleft().node, age=0)
 
     def take_moving(self, device: int, inode: int) -> Node | None:
         """
@@ -138,9 +202,7 @@ class Translator:
     def _feed_node(self, node: Node, record: Record) -> None:
         mask, name = record.mask, record.name
         if not name:
-            if mask & b.IN_MOVE_SELF:
-                self._moved_self(node)
-            elif mask & b.IN_ATTRIB:
+            if mask & b.IN_ATTRIB:
                 self._work.look_self(node)
             return
         if mask & _NAMES_CHANGE:
@@ -158,18 +220,23 @@ class Translator:
                 self._list_unsent(node, name)
 
     def _moved_from(self, parent: Node, name: bytes, cookie: int) -> None:
+        place = Place(parent, name)
         node = self._displaced.pop((parent, name), None)
         if node is None:
             node = parent.children.get(name)
             if node is None:
                 return
+            if self.moves and self.moves[-1].node is node:
+                place = self.moves.pop().place  # it goes on before anybody was told
+            elif not (self._tells_moves() and node.listed > 0 and self._tree.is_settled(node)):
+                node.arrived = True
             self._tree.detach(node)
         if node.watch is None or len(self._tree.get_holders(node.watch)) > 1 or cookie in self._moving:
             # No MOVE_SELF will come for it, or another node stands for the same directory,
             # at its new place already or through a second mount: that one keeps the watch.
             self.drop(node)
         else:
-            self._moving[cookie] = Moving(node, self._now())
+            self._moving[cookie] = Moving(node, self._now(), place)
 
     def _moved_to(self, parent: Node, name: bytes, cookie: int) -> None:
         moving = self._moving.pop(cookie, None)
@@ -185,8 +252,22 @@ class Translator:
         if displaced is not None:
             self._tree.detach(displaced)
             self._displaced[(parent, name)] = displaced
+        before = self._find_receivers_path(moving) if displaced is None else None
         self._tree.attach(node, parent, name)
-        self.mark_subtree_dirty(node)
+        path = self._tree.get_path(node)
+        if before is None or path is None or not self._tree.is_settled(node):
+            self._tree.unsettle(node)
+            self.mark_subtree_dirty(node)
+        elif path != before:  # else it is back before anybody was told
+            self.moves.append(Move(node, moving.place, before, path))
+
+    def _find_receivers_path(self, moving: Moving) -> bytes | None:
+        """Return where the receiver has a directory that is under way, if it has all of it; None if that is unsure."""
+        parent, name = moving.place
+        if name in parent.children or not self._tree.is_settled(parent):
+            return None
+        path = self._tree.get_path(parent)
+        return path if path is None else path.rstrip(b"/") + b"/" + name
 
     def _list_unsent(self, parent: Node, name: bytes) -> None:
         """A walk that sends nothing may have listed a new directory before its record came."""
@@ -195,14 +276,14 @@ class Translator:
             self.mark_subtree_dirty(child)
 
     def _moved_self(self, node: Node) -> None:
-        if self._moved_out(node):
-            return
-        if node is self._tree.root:
+        if any(moving.node is node for moving in self._moving.values()):
+            self._leaving.append(node)
+        elif node is self._tree.root:
             self.mark_subtree_dirty(node)
         elif node.watch is not None and len(self._tree.get_holders(node.watch)) > 1:
             self._work.look_self(node)  # it is at another place too, and moving that one has changed its ctime here
 
-    def _moved_out(self, node: Node) -> bool:
+    def _move_out(self, node: Node) -> bool:
         """Drop a directory that has left its place and will come to no other; False if it has not left."""
         for cookie, moving in self._moving.items():
             if moving.node is node:

@@ -48,9 +48,12 @@ class Node:
         self.heat = 0
         """When something was last known to happen in it, whole seconds since the epoch."""
         self.generation = 0
-        """Raised by every move of this node or one above it, and by `void_listing`."""
+        """Raised by `void_listing`."""
         self.arrived = False
-        """Has come to this path by a rename, or its row was lost: nothing below it is sent before its own row."""
+        """
+        Has come to this path by a rename of which the receiver is not told, or its row was lost: nothing below it
+        is sent before its own row. While it is detached: the receiver is not to be told when it comes to a place.
+        """
 
     def __repr__(self) -> str:
         return f"<Node {self.name!r} {self.device}:{self.inode} watch={self.watch}>"
@@ -72,6 +75,7 @@ class Tree:
         self.root = Node(b"", None)
         self.size = 1
         self._holders: dict[int, Node | tuple[Node, ...]] = {}
+        self._detached: set[Node] = set()
 
     @property
     def watch_count(self) -> int:
@@ -100,11 +104,23 @@ class Tree:
         arrived.reverse()
         return arrived
 
-    def is_detached(self, node: Node) -> bool:
-        """Tell whether a node is between two places; one that was dropped is not."""
+    def is_settled(self, node: Node) -> bool:
+        """Tell whether the rows of a node, and of all above it, went to the receiver."""
+        return not node.arrived and not self.get_arrived(node)
+
+    def get_top(self, node: Node) -> Node:
+        """Return the topmost above a node: the root, itself or one that is detached or was dropped."""
         while node.parent is not None:
             node = node.parent
-        return node is not self.root and node.watch is not None
+        return node
+
+    def is_detached(self, node: Node) -> bool:
+        """Tell whether a node is between two places; one that was dropped is not."""
+        return self.get_top(node) in self._detached
+
+    def doubt(self, node: Node) -> None:
+        """Note that the receiver may not have all of a detached directory: that is listed once it is at a place."""
+        self.get_top(node).arrived = True
 
     def find(self, path: bytes) -> tuple[Node, list[bytes]]:
         """
@@ -152,12 +168,17 @@ class Tree:
         assert node.parent is not None
         del node.parent.children[node.name]
         node.parent = None
+        self._detached.add(node)
 
     def attach(self, node: Node, parent: Node, name: bytes) -> None:
-        """Put a detached node at a free place; every listing under way below it becomes void."""
+        """Put a detached node at a free place; if the receiver is not told of that, `unsettle` it."""
+        self._detached.discard(node)
         node.parent = parent
         node.name = name
         parent.children[name] = node
+
+    def unsettle(self, node: Node) -> None:
+        """Note that the receiver has nothing of a node and all below it; every listing under way there is void."""
         for each in self.walk(node):
             each.arrived = True
             each.void_listing()
@@ -171,6 +192,7 @@ class Tree:
         """
         if node.parent is not None:
             self.detach(node)
+        self._detached.discard(node)
         gone = list(self.walk(node))
         unheld = [watch for each in gone if (watch := self.release_watch(each)) is not None]
         self.size -= len(gone)
