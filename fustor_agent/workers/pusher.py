@@ -162,8 +162,9 @@ class PusherWorker:
         """When the push under way last moved."""
         self._patience_s = 0.0
         self._is_resting = False
-        self._asking: dict[int, float] = {}
-        """The threads that open a session or send a heartbeat, and for how much time their driver asked."""
+        self._main: threading.Thread | None = None
+        self._opening_patience_s: float | None = None
+        """While the main thread opens a session: for how much time its driver asked."""
         self._is_over = False
         self._error: str | None = None
         self._pushed = 0
@@ -205,15 +206,15 @@ class PusherWorker:
 
     def note_progress(self, quiet_s: float = 0.0) -> None:
         """Note that a call of the driver moves, and how long it may take until it moves again."""
+        is_main = threading.current_thread() is self._main
         with self._changed:
-            if threading.get_ident() not in self._asking:
-                if self._pushing_since is not None:
-                    self._move(quiet_s)
-                return
-            self._asking[threading.get_ident()] = quiet_s
-            # With a session only what is pushed counts: heartbeats that go on must not hide a push that hangs.
-            self._steps += self._session is None
-        self._report()
+            if is_main and self._opening_patience_s is not None:
+                self._steps += 1
+                self._opening_patience_s = quiet_s
+            elif self._pushing_since is not None:
+                self._move(quiet_s)
+        if is_main:
+            self._report()
 
     def _read_link(self, epoch: int, channel: Channel) -> None:
         try:
@@ -244,6 +245,7 @@ class PusherWorker:
 
     def run(self) -> None:
         """Keep a session until the worker is to stop; then deliver what is at hand and close it."""
+        self._main = threading.current_thread()
         for target, name in ((self._push_all, "push"), (self._beat_all, "heartbeat"), (self._poll_all, "commands")):
             threading.Thread(target=self._guard, args=(target,), name=name, daemon=True).start()
         failures = 0
@@ -257,7 +259,7 @@ class PusherWorker:
                 continue
             begun_s = self._now()
             try:
-                with self._asks():
+                with self._owing_session():
                     self._open_session()
                 failures = 0
             except ConfigError as err:
@@ -271,16 +273,16 @@ class PusherWorker:
         self._finish()
 
     @contextlib.contextmanager
-    def _asks(self) -> Iterator[None]:
-        """Owe the return of a call that is no push."""
+    def _owing_session(self) -> Iterator[None]:
+        """Owe a session while the driver opens it."""
         with self._changed:
-            self._asking[threading.get_ident()] = 0.0
+            self._opening_patience_s = 0.0
         self._report()
         try:
             yield
         finally:
             with self._changed:
-                del self._asking[threading.get_ident()]
+                self._opening_patience_s = None
             self._report()
 
     def _open_session(self) -> None:
@@ -449,8 +451,7 @@ class PusherWorker:
         while (session := self._await_session(lambda session: True)) is not None:
             can_realtime = self._channel is not None
             try:
-                with self._asks():
-                    beat = self._driver.heartbeat(session, can_realtime=can_realtime)
+                beat = self._driver.heartbeat(session, can_realtime=can_realtime)
                 self._take_beat(session, beat.role)
                 for command in beat.commands:
                     self._forward(command)
@@ -597,8 +598,8 @@ class PusherWorker:
                 counters = self._make_counters()
                 self._reported = (counters, self._error)
                 is_delivering = self._owes() and session is not None and not self._is_resting
-                owed = is_delivering or bool(self._asking)
-                patience_s = max(self._asking.values(), default=0.0)
+                owed = is_delivering or self._opening_patience_s is not None
+                patience_s = self._opening_patience_s or 0.0
                 if self._pushing_since is not None:
                     patience_s = max(patience_s, self._patience_s)
             phase = report.role or "connecting"

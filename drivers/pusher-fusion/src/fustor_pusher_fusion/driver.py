@@ -58,7 +58,7 @@ class FusionPusher(PusherDriver):
         )
         self._clock = clock
         self._push = Channel(target, on_progress=context.on_progress, clock=clock)
-        self._heartbeat = Channel(target, on_progress=context.on_progress, clock=clock)
+        self._heartbeat = Channel(target, clock=clock)
         self._commands = Channel(target, clock=clock)
         self._other = Channel(target, on_progress=context.on_progress, clock=clock)
         self._state: SessionState | None = None
