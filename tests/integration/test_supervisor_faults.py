@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import logging
 import os
 import re
 import resource
@@ -138,6 +139,15 @@ def leave_with_a_text(runtime: Runtime) -> None:
     sys.exit("no frobnicator")
 
 
+def crash_without_a_log(runtime: Runtime) -> None:
+    class NoMemory(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            raise MemoryError
+
+    logging.getLogger().addHandler(NoMemory())
+    raise ValueError("no reason")
+
+
 def use_what_is_not_installed(runtime: Runtime) -> None:
     import no_such_library  # type: ignore[import-not-found]  # noqa: F401
 
@@ -167,6 +177,7 @@ FAULTS = {
     ),
     "an exit code": Fault(lambda runtime: os._exit(3), "^exited with code 3$"),
     "an exit with a text": Fault(leave_with_a_text, "^no frobnicator$", "cannot open the frobnicator"),
+    "a crash that cannot be logged": Fault(crash_without_a_log, "^ValueError: no reason$"),
     "a main that returns": Fault(lambda runtime: None, "^it ended without being asked to stop$"),
     "what it says itself": Fault(lambda runtime: runtime.fail("no key", permanent=False), "^no key$"),
     "SIGSTOP": Fault(

@@ -105,8 +105,8 @@ def _run_main(inheritance: Inheritance, runtime: Runtime) -> int:
         runtime.send_failed(str(err.code), permanent=False)
         return ExitCode.CRASHED
     except BaseException as err:  # the edge of the worker: whatever its main raises ends it
+        runtime.send_failed(f"{type(err).__name__}: {err}", permanent=False)  # first: without memory no log is written
         _log.exception("worker crashed name=%s generation=%d", runtime.name, runtime.generation)
-        runtime.send_failed(f"{type(err).__name__}: {err}", permanent=False)
         return ExitCode.CRASHED
     return ExitCode.OK
 
