@@ -2,7 +2,7 @@
 Our agent and Fusion beside the public agent and Fusion 0.8.17, on one tree, after one another.
 
 From the start of both programs until every file can be queried. BENCH_PEER_FILES says how many
-files the tree has (20,000 unless told: the public ones need minutes for a million), 100 in each directory.
+files the tree has (100,000 unless told: the public ones need minutes for a million), 100 in each directory.
 """
 
 import json
@@ -22,7 +22,7 @@ WITHIN_S = 1_800
 
 def main() -> None:
     """Measure both and print the table."""
-    files = size("BENCH_PEER_FILES", 20_000)
+    files = size("BENCH_PEER_FILES", 100_000)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         make_tree(folder / "tree", directories=files // 100, files_each=100)
