@@ -288,13 +288,16 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
         environ: Where the two port variables are looked up.
 
     Raises:
-        BadConfig: It cannot be read, or is not YAML.
+        BadConfig: It cannot be read, is not YAML, or holds nothing.
     """
     # For people; the path itself may be no UTF-8.
     file = make_encodable(str(path))
     remedy = "write one with `fustor-agent init`, or watch a directory with `fustor-agent start --watch DIR`"
     document = read_yaml(path, if_missing=remedy)
     value = document.value
+    if not value:  # many a program empties a file before it writes it: a reload at that moment would stop all pipes
+        instead = "write `pipes: []` for an agent without pipes"
+        raise BadConfig([Problem(file, None, "", "", "it holds nothing", instead)])
     findings = find_repeated(document)
     misfits = find_misfits(value, _FileConfig)
     findings += misfits

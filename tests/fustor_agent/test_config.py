@@ -46,8 +46,15 @@ def test_the_documented_example_is_read(tmp_path: Path) -> None:
     assert config.console.url == "http://127.0.0.1:8100"
 
 
-def test_an_empty_file_is_an_agent_without_pipes(tmp_path: Path) -> None:
-    config = load(write(tmp_path, ""), {})
+@pytest.mark.parametrize("text", ["", "# all of it is a remark\n", "---\n", "{}\n"])
+def test_a_file_that_holds_nothing_is_refused(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, text)
+    (problem,) = read_problems(path)
+    assert problem == " it holds nothing; write `pipes: []` for an agent without pipes"
+
+
+def test_an_agent_may_have_no_pipes(tmp_path: Path) -> None:
+    config = load(write(tmp_path, "pipes: []\n"), {})
     assert (config.pipes, config.console.port, config.fusion.port) == ((), 8100, 8102)
 
 
@@ -132,7 +139,7 @@ def test_the_embedded_fusion_needs_a_port_that_its_senders_know(tmp_path: Path) 
     with pytest.raises(BadConfig, match=r"fusion\.port = 0: expected int >= 1"):
         load(write(tmp_path, "fusion: {port: 0}\n"), {})
     with pytest.raises(BadConfig, match="use a number from 1 to 65535"):
-        load(write(tmp_path, ""), {"FUSTOR_FUSION_PORT": "0"})
+        load(write(tmp_path, "pipes: []\n"), {"FUSTOR_FUSION_PORT": "0"})
 
 
 def test_an_empty_port_variable_counts_as_unset(tmp_path: Path) -> None:
