@@ -245,8 +245,9 @@ class RandomTree:
         return f"link {source!r} {target!r}"
 
     def symlink(self) -> str:
+        # None leads out of the tree: another writer may put the link where this one is about to walk or to remove.
         target = self._fresh()
-        os.symlink(self.rng.choice((b"..", b"/", b"nowhere", self._name(), self.inside)), target)
+        os.symlink(self.rng.choice((b".", b"nowhere", self._name(), self.inside)), target)
         return f"symlink {target!r}"
 
     def fifo(self) -> str:
