@@ -111,7 +111,8 @@ class Chaos:
         """Kill every worker at once, and with them whatever is suspended or short of memory; wait for the next ones."""
         killed = set(list_children(self.supervisor))
         for pid in killed:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it died by itself, of what befell it last
+                os.kill(pid, signal.SIGKILL)
         until(lambda: not killed & set(self.list_running()), within_s=_RECOVERED_WITHIN_S, what="new workers")
         self.agent.wait_ready(_RECOVERED_WITHIN_S)
 

@@ -52,7 +52,7 @@ def test_where_it_cannot_be_set_it_stays_and_is_said_once(monkeypatch, caplog):
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(priority._thread, "ionice", refuse)
+    monkeypatch.setattr(psutil.Process, "ionice", refuse)
     priority.lower()
     priority.lower()
     priority.restore()

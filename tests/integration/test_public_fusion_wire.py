@@ -112,6 +112,7 @@ class Agent:
 
     def close(self) -> None:
         if self.session is not None:
+            until(self.fusion.has_applied_all, within_s=WITHIN_S, what="an empty queue")  # or the next test finds it
             self.driver.close_session(self.session)
         self.driver.close()
 

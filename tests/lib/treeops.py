@@ -240,8 +240,12 @@ class RandomTree:
 
     def link(self) -> str:
         source, target = self._regular(), self._fresh()
-        os.link(source, target)
-        self.linked.add(os.lstat(source).st_ino)
+        file = os.open(source, os.O_PATH | os.O_NOFOLLOW)  # another writer may put another file at the source's name
+        try:
+            os.link(f"/proc/self/fd/{file}", target, follow_symlinks=True)
+            self.linked.add(os.fstat(file).st_ino)
+        finally:
+            os.close(file)
         return f"link {source!r} {target!r}"
 
     def symlink(self) -> str:

@@ -92,6 +92,12 @@ class PublicFusion:
         query = urllib.parse.urlencode(parameters)
         return self._get(f"/api/v1/views/{self.view_id}/{name}?{query}", self.view_key)
 
+    def has_applied_all(self) -> bool:
+        """Tell whether all it has taken is applied: it answers before, and what comes late outlives its session."""
+        pipe = self._get("/api/v1/pipe/pipes", self.view_key)[self.pipe_id]
+        counts = pipe["statistics"]
+        return bool(counts["events_received"] == counts["events_processed"] and pipe["queue_size"] == 0)
+
     def nodes(self) -> dict[str, dict[str, Any]] | None:
         """Return all nodes but the root, by path; None while the view is not ready."""
         tree = self.query("tree", path="/")

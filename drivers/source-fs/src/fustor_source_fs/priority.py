@@ -16,7 +16,7 @@ class IoPriority:
     """
     Sets the I/O priority of the thread that uses it, which is the one that makes it.
 
-    Where it cannot be set it stays as it is, and a line in the log says so, once.
+    Where it cannot be set, as without /proc, it stays as it is, and a line in the log says so, once.
 
     Args:
         level: For work that has time; `normal` changes nothing.
@@ -24,7 +24,7 @@ class IoPriority:
 
     def __init__(self, level: Level) -> None:
         self._level: Level = level
-        self._thread = psutil.Process(threading.get_native_id())
+        self._id = threading.get_native_id()
         self._usual: tuple[int, int | None] | None = None
         """What it was before it was lowered; None while it is that."""
 
@@ -33,9 +33,10 @@ class IoPriority:
         if self._level == "normal" or self._usual is not None:
             return
         try:
-            usual = self._thread.ionice()
+            thread = psutil.Process(self._id)
+            usual = thread.ionice()
             if usual.ioclass != psutil.IOPRIO_CLASS_IDLE:  # as somebody started it: lower there is not
-                self._thread.ionice(*_CLASSES[self._level])
+                thread.ionice(*_CLASSES[self._level])
             takes_value = usual.ioclass in (psutil.IOPRIO_CLASS_BE, psutil.IOPRIO_CLASS_RT)
             self._usual = usual.ioclass, usual.value if takes_value else None
         except (OSError, psutil.Error) as err:
@@ -47,7 +48,7 @@ class IoPriority:
             return
         usual, self._usual = self._usual, None
         try:
-            self._thread.ionice(*usual)
+            psutil.Process(self._id).ionice(*usual)
         except (OSError, psutil.Error) as err:
             self._give_up(err)
 
