@@ -229,7 +229,7 @@ def test_start_on_driver_parameters_that_are_wrong_is_exit_5(run: Run, paths: Pa
 
 
 def test_start_on_a_taken_port_is_exit_1_and_names_it(run: Run, paths: Paths) -> None:
-    paths.config.write_text("")
+    paths.config.write_text("pipes: []\n")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         for options in ((), ("-D",)):
