@@ -340,7 +340,8 @@ class Tree:
             The groups of rows that were not inserted because at least one of their names is
             stored already (some of their other rows may have been inserted); empty mostly.
         """
-        groups, self._new = self._new, []
+        # In the order of the table, whose pages are filled that way instead of split.
+        groups, self._new = sorted(self._new, key=lambda group: group[0].id), []
         rows = [row for group in groups for row in group[2]]
         heads: list[tuple[int, int, int, int]] = []
         for directory, seen, members in groups:
