@@ -106,8 +106,8 @@ def main(runtime: "Runtime", settings: PusherSettings, context: PusherContext) -
 
     try:
         driver_type = load_pusher(settings.type)
-        kept = SessionFile(settings.session_file, settings.type, settings.config)
-        context = msgspec.structs.replace(context, propose_session=kept.propose, on_progress=note_progress)
+        session_file = SessionFile(settings.session_file, settings.type, settings.config)
+        context = msgspec.structs.replace(context, propose_session=session_file.propose, on_progress=note_progress)
         driver = driver_type(msgspec.convert(settings.config, driver_type.Config), context)
     except (ConfigError, msgspec.ValidationError) as err:
         runtime.fail(f'pipe "{settings.pipe_id}": {err}', permanent=True)

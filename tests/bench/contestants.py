@@ -70,7 +70,24 @@ class _Teller:
         self._thread.join()
 
 
-class SourceAlone:
+class _Program:
+    """One process, and what it tells."""
+
+    _process: subprocess.Popen[bytes]
+    _teller: _Teller
+
+    def count(self) -> int:
+        return self._teller.count()
+
+    def pids(self) -> list[int]:
+        return [self._process.pid]
+
+    def stop(self) -> None:
+        _end(self._process)
+        self._teller.join()
+
+
+class SourceAlone(_Program):
     """Our fs source with a receiver that discards."""
 
     title = "our source, discarded"
@@ -85,18 +102,8 @@ class SourceAlone:
             raise SystemExit("the source did not start")
         self._teller = _Teller(line.rstrip(b"\n") for line in output)
 
-    def count(self) -> int:
-        return self._teller.count()
 
-    def pids(self) -> list[int]:
-        return [self._process.pid]
-
-    def stop(self) -> None:
-        _end(self._process)
-        self._teller.join()
-
-
-class Inotifywait:
+class Inotifywait(_Program):
     """`inotifywait -m -r` of inotify-tools, told when a file was created or moved in, or closed after writing."""
 
     title = "inotifywait -m -r"
@@ -115,19 +122,12 @@ class Inotifywait:
         self._errors.start()
         self._teller = _Teller(line.rstrip(b"\n") for line in _get_output(self._process))
 
-    def count(self) -> int:
-        return self._teller.count()
-
-    def pids(self) -> list[int]:
-        return [self._process.pid]
-
     def stop(self) -> None:
-        _end(self._process)
-        self._teller.join()
+        super().stop()
         self._errors.join()
 
 
-class Watchman:
+class Watchman(_Program):
     """Watchman's server, with a subscription to all that changes."""
 
     title = "Watchman"
@@ -161,16 +161,9 @@ class Watchman:
         assert isinstance(answer, dict)
         return answer
 
-    def count(self) -> int:
-        return self._teller.count()
-
-    def pids(self) -> list[int]:
-        return [self._process.pid]
-
     def stop(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
-        _end(self._process)
-        self._teller.join()
+        super().stop()
         self._socket.close()
 
 

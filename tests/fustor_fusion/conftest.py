@@ -1,17 +1,20 @@
 """A Fusion over a real socket, and an agent of our own that talks to it."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 import pytest
 import requests
 
 from fustor_event_model import FsItem, FsRow, Listed, MessageSource, SnapshotEnd, UpdateEvent, encode_items
 from fustor_fusion import FusionConfig, FusionServer
+from fustor_fusion.view import View
 
 START_LIMIT_S = 30
 
@@ -101,10 +104,20 @@ def make_config(folder: Path, **changes: Any) -> FusionConfig:
     return FusionConfig(**(settings | changes))
 
 
+def damage(view: View) -> None:
+    """Overwrite all of a view's database but the page that says what it is."""
+    with contextlib.closing(apsw.Connection(str(view.store.path))) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with open(view.store.path, "r+b") as file:
+        file.seek(4096)  # the first page says what it is
+        file.write(b"\xff" * (view.store.path.stat().st_size - 4096))
+
+
 class Make:
     """The makers above, for tests, which cannot import this file."""
 
     config = staticmethod(make_config)
+    damage = staticmethod(damage)
     fusion = RunningFusion
     agent = Agent
     row = staticmethod(make_row)

@@ -1,7 +1,5 @@
-import contextlib
 import threading
 
-import apsw
 import pytest
 
 from fustor_event_model import JobDone, Listed, MessageSource, RowsDigest, Unchanged
@@ -161,11 +159,7 @@ def test_a_database_that_cannot_be_read_is_503_for_agents_too(fusion, make):
     agent.push(*[make.update(5, b"/d%d/" % number, [make.row(b"f%d" % each) for each in range(200)])
                  for number in range(4)])
     view = fusion.server._serving.views["p"]
-    with contextlib.closing(apsw.Connection(str(view.store.path))) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with open(view.store.path, "r+b") as file:
-        file.seek(4096)  # the first page says what it is
-        file.write(b"\xff" * (view.store.path.stat().st_size - 4096))
+    make.damage(view)
     view.readers.close()  # none of their pages may come from memory
     tasks = fusion.agent.get(f"{fusion.base}/pipe/consistency/sentinel/tasks")
     created = fusion.post("session/", {"task_id": "other:p"})

@@ -1,5 +1,4 @@
 import base64
-import contextlib
 import http.client
 import json
 import os
@@ -524,11 +523,7 @@ def test_a_database_that_turns_out_to_be_damaged_is_503_and_said(fusion, make):
     for number in range(4):
         agent.push(make.update(5, b"/d%d/" % number, [make.row(b"f%d" % each) for each in range(200)]))
     view = fusion.server._serving.views["p"]
-    with contextlib.closing(apsw.Connection(str(view.store.path))) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with open(view.store.path, "r+b") as file:
-        file.seek(4096)  # the first page says what it is
-        file.write(b"\xff" * (view.store.path.stat().st_size - 4096))
+    make.damage(view)
     for question in ("export", "tree", "stats", "search?pattern=*", "tree?path=/d1/f3"):
         view.readers.close()  # none of their pages may come from memory
         answer = fusion.get(f"p/{question}")
