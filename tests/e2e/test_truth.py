@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from agent import AgentFailed, AgentUnderTest
-from configfile import write_config
 from fusion import FusionUnderTest
 from namespaces import limit_inotify, unshare_limits, wrap_agent
 from oracle import differences, walk
@@ -114,13 +113,8 @@ def observed(
         (tree / f"d{number}").mkdir(parents=True)
         (tree / f"d{number}" / "file").write_text("there from the beginning")
     fusion = FusionUnderTest(tmp_path / "fusion").start()
-    key = fusion.home / "state" / "fusion-agent.key"
-    config = write_config(
-        tmp_path / "agent-config.yaml",
-        sources={"tree": ("fs", {"uri": str(tree), "driver_params": {"poll_interval_s": 0.2,
-                                                                     "retry_unreadable_s": 0.2}})},
-        senders={"far": ("fusion", {"endpoint": fusion.endpoint, "credential": {"file": str(key)}})},
-        pipes={"p": ("tree", "far")},
+    config = fusion.write_agent_config(
+        tmp_path / "agent-config.yaml", tree, poll_interval_s=0.2, retry_unreadable_s=0.2
     )
     try:
         yield Observed(start_agent(config=config, program=wrap_agent(tmp_path / "agent", words)), tree, fusion)

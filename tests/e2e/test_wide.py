@@ -8,6 +8,7 @@ import pytest
 
 from agent import AgentUnderTest
 from oracle import differences, walk
+from processes import read_number
 
 _CHAOS = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 _SOURCE_KB = 64_000
@@ -31,11 +32,5 @@ def test_a_directory_of_very_many_names_is_seen_in_bounded_memory(
     (wide / "one more").touch()
     assert differences(walk(bytes(wide.parent)), agent.export(sync=300)) == []
     pids = agent.worker_pids()
-    assert _read(pids["watch.source"], "status", "VmHWM") < _SOURCE_KB
-    assert _read(pids["fusion"], "io", "wchar") / count < _WRITTEN_BYTES_EACH
-
-
-def _read(pid: int, file: str, field: str) -> int:
-    """Return a number that the kernel has of a process (man 5 proc)."""
-    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/{file}").read_text().splitlines())
-    return int(lines[field].split()[0])
+    assert read_number(pids["watch.source"], "status", "VmHWM") < _SOURCE_KB
+    assert read_number(pids["fusion"], "io", "wchar") / count < _WRITTEN_BYTES_EACH

@@ -11,6 +11,7 @@ import requests
 
 import oracle
 from agent import free_ports
+from configfile import write_config
 from standalone import PROGRAM, StandaloneFusion
 from waiting import until
 
@@ -42,6 +43,14 @@ class FusionUnderTest:
     def reader_key(self) -> str:
         """The key that may only read."""
         return self._commands.key("reader")
+
+    def write_agent_config(self, path: Path, tree: Path, **driver_params: object) -> Path:
+        """Write a configuration by which an agent pushes a tree here, through a pipe `p`; returns the path."""
+        sender = {"endpoint": self.endpoint, "credential": {"file": str(self.home / "state" / "fusion-agent.key")}}
+        source = {"uri": str(tree), "driver_params": driver_params}
+        return write_config(
+            path, sources={"tree": ("fs", source)}, senders={"far": ("fusion", sender)}, pipes={"p": ("tree", "far")}
+        )
 
     def start(self) -> "FusionUnderTest":
         """Start it on its port, and wait until it answers."""

@@ -28,6 +28,23 @@ def is_stopped(pid: int) -> bool:
     return all(_stat(f"{pid}/task/{thread}")[:1] == ["T"] for thread in os.listdir(f"/proc/{pid}/task"))
 
 
+def read_number(pid: int, file: str, field: str) -> int:
+    """Return a number that the kernel has of a process, in a file of `field: number` lines like `status` or `io`."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/{file}").read_text().splitlines())
+    return int(lines[field].split()[0])
+
+
+def list_watched(pid: int) -> set[int]:
+    """Return the inode numbers that a process watches by inotify, as the kernel has them."""
+    found: set[int] = set()
+    for name in os.listdir(f"/proc/{pid}/fdinfo"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            lines = Path(f"/proc/{pid}/fdinfo/{name}").read_text().splitlines()
+            watches = [dict(part.split(":", 1) for part in line.split()[1:]) for line in lines if "inotify " in line]
+            found.update(int(watch["ino"], 16) for watch in watches)
+    return found
+
+
 def descendants(pid: int) -> set[int]:
     """Return the living processes below one; those whose parent is gone are not among them."""
     children: dict[int, list[int]] = {}

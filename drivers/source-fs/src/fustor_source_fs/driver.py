@@ -341,6 +341,7 @@ class FsSource(SourceDriver):
                 "directories": self._tree.size,
                 "watches": self._tree.watch_count,
                 "shards": len(self._shards),
+                "shards_relisted": len(self._translator.relisted_shards),
                 "relisted": self._translator.relisted,
                 "unwatched": self._places.get_unwatched(),
                 "polled": len(self._places.polled),

@@ -106,6 +106,8 @@ class Translator:
         self.overflows = 0
         self.relisted = 0
         """Directories that overflows had listed again."""
+        self.relisted_shards: set[int] = set()
+        """The shards that these are of; a directory of another shard was never listed for an overflow."""
 
     def feed(self, records: Sequence[Record]) -> None:
         """Take in the records of one read, or of all that were read at one time."""
@@ -138,6 +140,7 @@ class Translator:
     def overflow(self, shard: int) -> None:
         """Records of a shard were lost, nobody knows which: every directory of it may have changed."""
         self.overflows += 1
+        self.relisted_shards.add(shard)
         for moving in self._moving.values():
             self.drop(moving.node)
         self._moving.clear()
