@@ -264,13 +264,6 @@ class Blindfold:
         self._probe.unlink()
 
 
-class UnlinkedTree(RandomTree):
-    """Random operations without hard links, so that every file can be compared in full."""
-
-    def link(self) -> str:
-        return "link left out"
-
-
 def make_source(
     inside: Path,
     *,
@@ -300,12 +293,8 @@ def tree(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def operations() -> Callable[..., RandomTree]:
-    """Make random operations; takes both directories, what decides, and whether files get several names."""
-
-    def make(tree: tuple[Path, Path], seed: object, *, linked: bool = False) -> RandomTree:
-        return (RandomTree if linked else UnlinkedTree)(*tree, random.Random(str(seed)))
-
-    return make
+    """Make random operations; takes both directories, and what decides."""
+    return lambda tree, seed: RandomTree(*tree, random.Random(str(seed)))
 
 
 @pytest.fixture

@@ -185,6 +185,7 @@ def test_random_operations_with_few_watches_converge(tree, few, operations):
         for _ in range(10):
             writer.step()
             pump.step()
+        writer.show_links()
         settle(pump, lambda: is_exact(pump))
 
 

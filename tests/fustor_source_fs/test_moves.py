@@ -473,6 +473,7 @@ def test_records_of_renames_in_any_order_lose_nothing(tree, make_pump, operation
     for number in range(40):
         for _ in range(rng.randrange(1, 6)):
             random_tree.step()
+        random_tree.show_links()
         queues: dict[int, list[Any]] = {}
         for record in pump.read():
             queues.setdefault(record.watch, []).append(record)

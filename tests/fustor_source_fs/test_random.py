@@ -14,6 +14,7 @@ import pytest
 from fustor_core.drivers import Barrier
 from fustor_event_model import Moved
 from oracle import walk
+from treeops import show_links
 
 WAYS = {
     "all": {},
@@ -26,7 +27,6 @@ WAYS = {
 }
 KINDS = ("incremental", "full")
 MOVES = pytest.mark.parametrize("takes_moves", [False, True], ids=["no moves", "moves"])
-LINKED = pytest.mark.parametrize("linked", [False, True], ids=["no hard links", "hard links"])
 
 
 def fill(inside: Path) -> None:
@@ -38,13 +38,12 @@ def fill(inside: Path) -> None:
 
 
 @MOVES
-@LINKED
-def test_every_single_operation_is_in_the_view_after_one_barrier(tree, start_pump, operations, linked, takes_moves):
+def test_every_single_operation_is_in_the_view_after_one_barrier(tree, start_pump, operations, takes_moves):
     fill(tree[0])
     pump = start_pump(takes_moves=takes_moves)
     pump.begin()
     seed = random.randrange(1 << 30)
-    random_tree = operations(tree, seed, linked=linked)
+    random_tree = operations(tree, seed)
     for number in range(150):
         said = random_tree.step()
         random_tree.show_links()
@@ -53,16 +52,15 @@ def test_every_single_operation_is_in_the_view_after_one_barrier(tree, start_pum
     assert (pump.moves > 0, pump.refused_moves) == (takes_moves, 0), f"seed {seed}"
 
 
-@LINKED
 @pytest.mark.parametrize("way", WAYS)
-def test_operations_between_and_during_looks_converge(tree, start_pump, operations, way, linked):
-    one_run(tree, start_pump(**WAYS[way]), operations, random.randrange(1 << 30), way, linked, rounds=25)
+def test_operations_between_and_during_looks_converge(tree, start_pump, operations, way):
+    one_run(tree, start_pump(**WAYS[way]), operations, random.randrange(1 << 30), way, rounds=25)
 
 
-def one_run(tree, pump, operations, seed, way, linked, *, rounds) -> None:
+def one_run(tree, pump, operations, seed, way, *, rounds) -> None:
     fill(tree[0])
     rng = random.Random(seed)
-    random_tree = operations(tree, seed, linked=linked)
+    random_tree = operations(tree, seed)
     if rng.random() < 0.5:
         pump.trust_all_times()
     pump.start_snapshot()
@@ -168,6 +166,7 @@ def lose_links(tree, pump, operations, seed, *, rounds) -> None:
                 pump.start_audit(rng.choice(KINDS))
             if rng.random() < 0.2:
                 link.die()
+        random_tree.show_links()
         pump.source.barrier("t")
         while "t" not in pump.barriers:
             if rng.random() < 0.1:
@@ -180,18 +179,17 @@ def lose_links(tree, pump, operations, seed, *, rounds) -> None:
         pump.assert_exact(f"seed {seed}, round {number}: " + "\n".join(random_tree.log[-40:]))
 
 
-@LINKED
 @pytest.mark.parametrize("attempt", range(3))
 def test_audits_find_what_happened_blindly_between_what_was_seen(
-    tree, start_still, make_blindfold, operations, attempt, linked
+    tree, start_still, make_blindfold, operations, attempt
 ):
-    act_blindly(tree, start_still(), make_blindfold, operations, random.randrange(1 << 30), linked, rounds=12)
+    act_blindly(tree, start_still(), make_blindfold, operations, random.randrange(1 << 30), rounds=12)
 
 
-def act_blindly(tree, pump, make_blindfold, operations, seed, linked, *, rounds) -> None:
+def act_blindly(tree, pump, make_blindfold, operations, seed, *, rounds) -> None:
     fill(tree[0])
     rng = random.Random(seed)
-    random_tree = operations(tree, seed, linked=linked)
+    random_tree = operations(tree, seed)
     blindfold = make_blindfold(pump)
     pump.begin()
     for number in range(rounds):
@@ -218,6 +216,12 @@ def operate(random_tree: Any, count: int) -> None:
         random_tree.step()
 
 
+def operate_beside(random_tree: Any, count: int, linked: Any) -> None:
+    """Operate in a thread or process of its own, and say in a queue which files got several names."""
+    operate(random_tree, count)
+    linked.put(random_tree.linked)
+
+
 @MOVES
 @pytest.mark.parametrize("kind", [threading.Thread, multiprocessing.get_context("fork").Process])
 def test_operations_of_three_at_once_converge(tree, start_pump, operations, kind, takes_moves):
@@ -227,9 +231,12 @@ def test_operations_of_three_at_once_converge(tree, start_pump, operations, kind
 def run_three(tree, pump, operations, seed, kind: Callable[..., Any], *, rounds, pattern=None) -> None:
     fill(tree[0])
     pump.start_snapshot()
+    linked = multiprocessing.SimpleQueue()
+    ever_linked: set[int] = set()
     for number in range(rounds):
         writers = [
-            kind(target=operate, args=(operations(tree, f"{seed}-{number}-{each}"), 40)) for each in range(3)
+            kind(target=operate_beside, args=(operations(tree, f"{seed}-{number}-{each}"), 40, linked))
+            for each in range(3)
         ]
         for writer in writers:
             writer.start()
@@ -238,8 +245,11 @@ def run_three(tree, pump, operations, seed, kind: Callable[..., Any], *, rounds,
                 pump.source.wait(0.01)
         for writer in writers:
             writer.join()
+            ever_linked |= linked.get()
+        show_links(bytes(tree[0]), ever_linked)
         pump.sync()
         pump.assert_exact(f"seed {seed}, round {number}", pattern=pattern)
+    linked.close()
 
 
 @pytest.mark.chaos
@@ -261,7 +271,7 @@ def test_long_runs_in_every_way_find_no_difference(tmp_path, make_pump, operatio
             case 0:
                 run_three(tree, pump, operations, seed, fork, rounds=4, pattern=WAYS[way].get("file_pattern"))
             case 1:
-                one_run(tree, pump, operations, seed, way, linked=number % 2 == 0, rounds=25)
+                one_run(tree, pump, operations, seed, way, rounds=25)
             case 2 if way != "pattern":
                 lose_links(tree, pump, operations, seed, rounds=20)
         pump.close()

@@ -29,6 +29,7 @@ def test_what_is_played_again_ends_as_it_did(tree: Any, start_still: Any, operat
     for _ in range(15):
         for _ in range(4):
             changes.step()
+        changes.show_links()
         pump.sync()
     pump.assert_exact(changes.log)
     replay = Replay(get_recording(pump))

@@ -131,6 +131,7 @@ def test_random_operations_told_in_any_order_of_the_instances_converge(tree, sha
             writer.step()
             if rng.random() < 0.3:
                 sharded.step(rng)  # a look may be ahead of the records, and between those of several instances
+        writer.show_links()
         for records in interleave(read_by_shard(sharded), rng):
             sharded.feed(records)
             if rng.random() < 0.3:

@@ -269,6 +269,7 @@ def test_whatever_changes_between_and_during_snapshots_the_view_is_the_tree(
             pump.answer(rng.randrange(3))
     pump.answers_at_once = True
     pump.answer()
+    changes.show_links()
     if pump.snapshot is None:
         pump.start_snapshot(compares=True)
     pump.finish_snapshot()
