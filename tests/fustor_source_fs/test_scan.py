@@ -5,7 +5,7 @@ import resource
 
 import pytest
 
-from fustor_source_fs.scan import encode_name, make_row, open_directory
+from fustor_source_fs.scan import encode_names, make_row, open_directory
 
 
 def identity(descriptor: int) -> tuple[int, int]:
@@ -60,13 +60,19 @@ def test_no_descriptor_is_left_open_whether_it_succeeds_or_fails(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_name_is_the_bytes_that_the_kernel_gave(tmp_path):
-    name = bytes(byte for byte in range(1, 256) if byte not in b"/")
-    os.mkdir(bytes(tmp_path) + b"/" + name[:200])
+def test_names_are_the_bytes_that_the_kernel_gave(tmp_path):
+    names = {bytes([byte]) for byte in range(1, 256) if byte not in b"/."}
+    names.add(bytes(byte for byte in range(1, 256) if byte not in b"/")[:200])
+    names.add("\u732b\U0001f408 ".encode() + b"\xf0\x9f")
+    for name in names:
+        os.mkdir(bytes(tmp_path) + b"/" + name)
     descriptor = os.open(tmp_path, os.O_RDONLY)
     with os.scandir(descriptor) as entries:
-        assert [encode_name(entry.name) for entry in entries] == [name[:200]]
+        texts = [entry.name for entry in entries]
     os.close(descriptor)
+    assert encode_names(texts) == [os.fsencode(text) for text in texts]
+    assert set(encode_names(texts)) == names
+    assert encode_names([]) == []
 
 
 def test_a_row_says_what_lstat_says(tmp_path):

@@ -7,16 +7,17 @@ listing whose directory moved meanwhile promises nothing and is made again.
 
 import errno
 import os
-import stat
 import time
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice
+from operator import attrgetter
+from stat import S_ISDIR
 from typing import Final
 
 from fustor_event_model import FsEvent, FsItem, FsRow, MessageSource
-from fustor_source_fs.observer import Means, Observer
+from fustor_source_fs.observer import LOOKS_PER_SIGN, Means, Observer
 from fustor_source_fs.pending import Group
-from fustor_source_fs.scan import encode_name, make_row
+from fustor_source_fs.scan import encode_names, make_row
 from fustor_source_fs.watches import Node
 
 CHUNK_ROWS: Final = 1_000
@@ -26,6 +27,7 @@ _NAMES_PER_SIGN: Final = 1_000  # as many as one system call reads, about
 _TRUSTED_AGE_NS: Final = 10**9
 """A younger time may stay what it is through another change: it is only as fine as the file system's clock."""
 _BLIND: Final = frozenset((MessageSource.AUDIT, MessageSource.ON_DEMAND))
+_get_name: Final = attrgetter("name")
 
 
 class _Listing:
@@ -92,7 +94,7 @@ class Lister(Observer):
 
     def is_unchanged(self, node: Node) -> bool:
         """Tell whether an acknowledged listing of a directory still says what names are in it."""
-        self._count_look()
+        self._count_looks(1)
         path = self._tree.get_path(node)
         if path is None or node.times is None or node.listed < self._remembers_from:
             return False
@@ -113,7 +115,7 @@ class Lister(Observer):
     def _list(self, at: _Listing, found: Callable[[Node], None]) -> Iterator[FsItem]:
         first = self._clock.stamp()
         status = os.fstat(at.fd)
-        self._count_look()
+        self._count_looks(1)
         times = self._get_trusted_times(status)
         at.node.times = None
         yield self._make_own_row(at.node, at.path, status, first, at)
@@ -123,12 +125,11 @@ class Lister(Observer):
             return
         try:
             with os.scandir(at.fd) as entries:
-                names = self._read_sorted(at, entries)
-                while True:
+                for names in self._read_names(at, entries):
                     index = self._clock.stamp()
                     rows = self._look_at_names(at, names, found)
                     if not rows:
-                        break
+                        continue
                     yield self._events.update(at.node, rows, at.path, index, at.lane, since_s=at.since_s)
                     if self._must_stop(at):
                         return
@@ -196,51 +197,56 @@ class Lister(Observer):
         rows = [make_row(node.name, status, at.fd, b"")]
         return self._events.update(node, rows, prefix, index, at.lane, since_s=at.since_s)
 
-    def _read_sorted(self, at: _Listing, entries: Iterator["os.DirEntry[str]"]) -> Iterator[bytes]:
+    def _read_names(self, at: _Listing, entries: Iterator["os.DirEntry[str]"]) -> Iterator[list[bytes]]:
         """
-        Yield the names sorted, a large part of the directory at a time.
+        Yield the names, so many at a time, of a large part of the directory sorted.
 
         A directory has them in no order, and a receiver that keeps them in order would write
         a page of its storage for nearly each.
         """
-        while True:
-            names: list[bytes] = []
-            try:
-                for entry in islice(entries, _SORTED_NAMES):
-                    names.append(encode_name(entry.name))
-                    if len(names) % _NAMES_PER_SIGN == 0:
-                        self._on_progress()
-            except OSError as err:
-                self._retries.skip(at.node, at.path, err)
-                at.complete = False
-            names.sort()
-            yield from names
-            if len(names) < _SORTED_NAMES:
-                return
+        while names := self._read_sorted(at, entries):
+            for start in range(0, len(names), CHUNK_ROWS):
+                yield names[start : start + CHUNK_ROWS]
 
-    def _look_at_names(self, at: _Listing, names: Iterator[bytes], found: Callable[[Node], None]) -> list[FsRow]:
-        """Look at the next so many names; an empty answer says that there are no more."""
+    def _read_sorted(self, at: _Listing, entries: Iterator["os.DirEntry[str]"]) -> list[bytes]:
+        """Read the next part of a directory; an empty answer says that there is no more."""
+        names: list[str] = []
+        try:
+            while len(names) < _SORTED_NAMES:
+                enough = min(len(names) + _NAMES_PER_SIGN, _SORTED_NAMES)
+                # Keeps what comes before an error.
+                names.extend(map(_get_name, islice(entries, enough - len(names))))
+                if len(names) < enough:
+                    break
+                self._on_progress()
+        except OSError as err:
+            self._retries.skip(at.node, at.path, err)
+            at.complete = False
+        return sorted(encode_names(names))
+
+    def _look_at_names(self, at: _Listing, names: list[bytes], found: Callable[[Node], None]) -> list[FsRow]:
+        """Look at names; those that are gone by now have no rows."""
         node, fd, known, takes = at.node, at.fd, at.known, self._takes
         rows: list[FsRow] = []
-        for name in names:
-            self._count_look()
-            try:
-                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                if stat.S_ISDIR(status.st_mode):
-                    at.seen.add(name)
-                    found(self._places.get_child(node, name, status, at.age))
-                else:
-                    if name in known:
-                        self._places.drop_child(node, name)
-                    if takes is not None and not takes(name):
-                        continue
-                rows.append(make_row(name, status, fd, name))
-            except FileNotFoundError:
-                continue
-            except OSError as err:
-                self._note_unseen(at, name, err)
-            if len(rows) >= CHUNK_ROWS:
-                break
+        for start in range(0, len(names), LOOKS_PER_SIGN):
+            some = names[start : start + LOOKS_PER_SIGN]
+            for name in some:
+                try:
+                    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                    if S_ISDIR(status.st_mode):
+                        at.seen.add(name)
+                        found(self._places.get_child(node, name, status, at.age))
+                    else:
+                        if name in known:
+                            self._places.drop_child(node, name)
+                        if takes is not None and not takes(name):
+                            continue
+                    rows.append(make_row(name, status, fd, name))
+                except FileNotFoundError:
+                    continue
+                except OSError as err:
+                    self._note_unseen(at, name, err)
+            self._count_looks(len(some))
         return rows
 
     def _note_unseen(self, at: _Listing, name: bytes, err: OSError) -> None:

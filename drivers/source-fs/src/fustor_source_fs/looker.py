@@ -70,7 +70,7 @@ class Looker(Observer):
         rows: list[FsRow] = []
         gone: list[bytes] = []
         for name, closed in names:
-            self._count_look()
+            self._count_looks(1)
             try:
                 if not name:
                     rows.append(make_row(b"", os.fstat(fd), fd, name))

@@ -49,7 +49,9 @@ class Observer:
         self._on_progress = means.on_progress
         self.looked = 0
 
-    def _count_look(self) -> None:
-        self.looked += 1
-        if self.looked % LOOKS_PER_SIGN == 0:
+    def _count_looks(self, count: int) -> None:
+        """Count names that were looked at, at most LOOKS_PER_SIGN at a time."""
+        signs = self.looked // LOOKS_PER_SIGN
+        self.looked += count
+        if self.looked // LOOKS_PER_SIGN > signs:
             self._on_progress()

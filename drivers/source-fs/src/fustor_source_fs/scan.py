@@ -2,8 +2,9 @@
 
 import errno
 import os
-import stat
 import sys
+from collections.abc import Sequence
+from stat import S_ISDIR, S_ISLNK
 from typing import Final
 
 from fustor_event_model import FsRow
@@ -54,14 +55,14 @@ def stat_directory(root: bytes, path: bytes) -> os.stat_result:
         status = os.stat(names[-1], dir_fd=above, follow_symlinks=False)
     finally:
         os.close(above)
-    if not stat.S_ISDIR(status.st_mode):
+    if not S_ISDIR(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     return status
 
 
-def encode_name(name: str) -> bytes:
-    """Return a name as the kernel gave it; scandir on a descriptor gives text."""
-    return name.encode(_ENCODING, _ERRORS)
+def encode_names(names: Sequence[str]) -> list[bytes]:
+    """Return names as the kernel gave them; scandir on a descriptor gives text."""
+    return "/".join(names).encode(_ENCODING, _ERRORS).split(b"/") if names else []  # no name holds a slash
 
 
 def make_row(
@@ -84,7 +85,7 @@ def make_row(
     mtime_ns = status.st_mtime_ns
     if not _LEAST_NS <= mtime_ns <= _MOST_NS:  # some file systems know times beyond the year 2262
         mtime_ns = max(_LEAST_NS, min(mtime_ns, _MOST_NS))
-    target = os.readlink(os.fsencode(name), dir_fd=directory_fd) if stat.S_ISLNK(mode) else None
+    target = os.readlink(os.fsencode(name), dir_fd=directory_fd) if S_ISLNK(mode) else None
     return FsRow(path, size, mtime_ns, status.st_ctime_ns, mode, uid, gid, device, inode, nlink, target, closed)
 
 
