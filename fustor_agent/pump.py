@@ -17,6 +17,7 @@ import msgspec
 
 from fustor_agent import link
 from fustor_agent.audits import Audits
+from fustor_agent.outgoing import Outgoing
 from fustor_agent.reports import SourceReport
 from fustor_agent.scans import Scans
 from fustor_agent.snapshots import Snapshots
@@ -36,7 +37,7 @@ from fustor_core.drivers import (
     Verify,
 )
 from fustor_core.errors import Unavailable
-from fustor_event_model import AuditEnd, EventBase, JobDone, MessageSource, SnapshotEnd, Unchanged
+from fustor_event_model import AuditEnd, JobDone, MessageSource, SnapshotEnd
 from fustor_supervisor.channel import Channel
 
 if TYPE_CHECKING:
@@ -199,8 +200,7 @@ class SourceWorker:
         lane = MessageSource.REALTIME
         if not self._link.lanes[lane].is_open:
             return False
-        batch: list[Item] = []
-        rows = 0
+        batch = Outgoing()
         moved = False
         for item in self._messages:
             if item is None:
@@ -209,53 +209,50 @@ class SourceWorker:
             self._move()
             if isinstance(item, Barrier):
                 self._send_batch(lane, batch)
-                batch, rows = [], 0
+                batch = Outgoing()
                 self._link.send(link.BarrierReached(item.token))
                 if not self._link.lanes[lane].is_open:
                     break
             else:
-                batch.append(item)
-                rows += _count_rows(item)
-                if rows >= _BATCH_ROWS:
+                batch.add(item)
+                if batch.rows >= _BATCH_ROWS:
                     break
         self._send_batch(lane, batch)
         return moved
 
     def _pump(self, lane: MessageSource, items: Iterator[Item | None]) -> Pumped:
         """Send one batch on a lane that is open, if there is something to send."""
-        left = self._get_batch_rows(lane)
-        batch: list[Item] = []
+        enough = self._get_batch_rows(lane)
+        batch = Outgoing()
         for item in items:
             if item is None:
                 break
             self._move()
-            batch.append(item)
-            left -= _count_rows(item) + _count_compared(item)
-            if left <= 0:
+            batch.add(item)
+            if batch.rows + batch.compared >= enough:
                 break
         else:
             self._send_batch(lane, batch)
             return Pumped.ENDED
         self._send_batch(lane, batch)
-        return Pumped.SENT if batch else Pumped.NOTHING
+        return Pumped.SENT if batch.items else Pumped.NOTHING
 
-    def _send_batch(self, lane: MessageSource, batch: list[Item]) -> None:
-        if not batch:
+    def _send_batch(self, lane: MessageSource, batch: Outgoing) -> None:
+        if not batch.items:
             return
-        rows, compared = sum(map(_count_rows, batch)), sum(map(_count_compared, batch))
-        for item in batch:
-            if isinstance(item, SnapshotEnd):
-                self._snapshots.end(item)
-            elif isinstance(item, AuditEnd):
-                self._audits.end(complete=item.complete)
-        self._sent += rows
+        for end in batch.ends:
+            if isinstance(end, SnapshotEnd):
+                self._snapshots.end(end)
+            elif isinstance(end, AuditEnd):
+                self._audits.end(complete=end.complete)
+        self._sent += batch.rows
         if lane is MessageSource.SNAPSHOT:
-            self._snapshots.count(rows, compared)
+            self._snapshots.count(batch.rows, batch.compared)
         session = self._session.id if self._session is not None else ""
-        seq = self._link.send_batch(lane, batch, session, rows=rows, compared=compared)
-        for item in batch:
-            if isinstance(item, JobDone):
-                self._scans.end(item, seq)
+        seq = self._link.send_batch(lane, batch, session)
+        for end in batch.ends:
+            if isinstance(end, JobDone):
+                self._scans.end(end, seq)
 
     # -- the inbox --------------------------------------------------------------------------
 
@@ -481,11 +478,3 @@ class SourceWorker:
         if self._session is None:
             return "there is no session with the receiver yet"
         return driver_says
-
-
-def _count_rows(item: Item) -> int:
-    return len(item.rows) if isinstance(item, EventBase) else 0
-
-
-def _count_compared(item: Item) -> int:
-    return item.count if isinstance(item, Unchanged) else 0

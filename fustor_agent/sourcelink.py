@@ -16,7 +16,7 @@ import msgspec
 
 from fustor_agent import link
 from fustor_agent.lane import Lane
-from fustor_core.drivers import Item
+from fustor_agent.outgoing import Outgoing
 from fustor_event_model import MessageSource, encode_items
 from fustor_supervisor.channel import Channel
 from fustor_supervisor.errors import LinkClosed
@@ -99,23 +99,11 @@ class SourceLink:
         threading.Thread(target=self._read, args=(attached,), name="link-reader", daemon=True).start()
         self.send(link.SourceHello(self.epoch, schema))
 
-    def send_batch(self, lane: MessageSource, batch: list[Item], session: str, *, rows: int, compared: int) -> int:
-        """
-        Send items as the next batch of a lane, and remember their positions.
-
-        Args:
-            lane: The lane.
-            batch: The items.
-            session: For which they were made.
-            rows: How many rows they hold.
-            compared: For how many more rows, which the receiver is to compare, they stand.
-
-        Returns:
-            Its sequence number.
-        """
-        positions = [item.position for item in batch if item.position is not None]
-        seq = self.lanes[lane].send(positions, rows + compared)
-        self.send(link.BatchMessage(lane, seq, rows, msgspec.Raw(encode_items(batch)), session))
+    def send_batch(self, lane: MessageSource, batch: Outgoing, session: str) -> int:
+        """Send the next batch of a lane, for a session, and remember its positions; returns its sequence number."""
+        seq = self.lanes[lane].send(batch.positions, batch.rows + batch.compared)
+        items = msgspec.Raw(encode_items(batch.items))
+        self.send(link.BatchMessage(lane, seq, batch.rows, items, session))
         return seq
 
     def send(self, message: link.FromSource) -> None:

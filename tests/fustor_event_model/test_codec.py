@@ -16,6 +16,7 @@ from fustor_event_model import (
     Moved,
     UpdateEvent,
     decode_fs_items,
+    encode_item,
     encode_items,
 )
 
@@ -75,6 +76,11 @@ def test_what_is_encoded_comes_back_whatever_bytes_the_names_are(items: list[FsI
 def test_rows_can_be_passed_on_without_being_decoded(items: list[FsItem]) -> None:
     passed_on = msgspec.msgpack.decode(encode_items(items), type=list[AnyItem])
     assert encode_items(passed_on) == encode_items(items)
+
+
+@given(ITEMS)
+def test_items_may_be_encoded_one_by_one(items: list[FsItem]) -> None:
+    assert encode_items([encode_item(item) for item in items]) == encode_items(items)
 
 
 @given(st.binary(max_size=60))

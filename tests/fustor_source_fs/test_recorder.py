@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from fustor_event_model import UpdateEvent
+from fustor_event_model import FsRow, MessageSource, UpdateEvent
 from fustor_source_fs import bindings as b
-from fustor_source_fs.recorder import Found, Lost, Read, Recorder, Watched, read_recording
+from fustor_source_fs.recorder import Found, Lost, Passed, Read, Recorder, Watched, read_recording
 from fustor_source_fs.records import Record
 from fustor_source_fs.watches import Tree
 from replay import Replay, get_watches
@@ -67,6 +67,29 @@ def test_the_older_half_is_forgotten_and_the_newer_one_still_says_where_its_watc
     for half in (recorder._older, recorder._newer):
         assert half[0] == Watched(b"/d", 1, 2, 7)
         assert sum(isinstance(entry, Watched) for entry in half) == 1
+
+
+@pytest.mark.parametrize("lane", [MessageSource.SNAPSHOT, MessageSource.AUDIT])
+def test_what_a_walk_finds_does_not_drive_out_what_happened_before(lane: MessageSource) -> None:
+    recorder = Recorder(Tree(), half_bytes=10_000)
+    change = make_update(MessageSource.REALTIME, 1)
+    recorder.found(change)
+    for _ in range(50):
+        recorder.found(make_update(lane, 1_000))
+    assert recorder._newer == [Found(change), *[Passed(b"/d/", 7, 1_000)] * 50]
+
+
+def test_the_few_names_that_a_walk_finds_and_all_that_changes_are_kept() -> None:
+    recorder = Recorder(Tree())
+    items = [make_update(MessageSource.SNAPSHOT, 16), make_update(MessageSource.REALTIME, 1_000)]
+    for item in items:
+        recorder.found(item)
+    assert recorder._newer == [Found(item) for item in items]
+
+
+def make_update(lane: MessageSource, count: int) -> UpdateEvent[FsRow]:
+    rows = [FsRow(b"%d" % number, 0, 0, 0, 0o100644, 0, 0, 1, number, 1) for number in range(count)]
+    return UpdateEvent(index=7, message_source=lane, event_schema="fs", table="files", rows=rows, prefix=b"/d/")
 
 
 def test_a_recording_holds_no_contents_and_not_where_links_lead(inside: Path, pump: Any) -> None:

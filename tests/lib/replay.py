@@ -6,7 +6,7 @@ from typing import Any, cast
 from fustor_event_model import DeleteEvent, FsItem, InsertEvent, UpdateEvent
 from fustor_source_fs.pending import Work
 from fustor_source_fs.places import Places
-from fustor_source_fs.recorder import Entry, Found, Lost, Read, Recorder, Watched
+from fustor_source_fs.recorder import Entry, Found, Lost, Passed, Read, Recorder, Watched
 from fustor_source_fs.records import parse_records
 from fustor_source_fs.retries import Retries
 from fustor_source_fs.translate import Translator
@@ -70,6 +70,8 @@ class Replay:
                 self._note_asked()
             case Found():
                 self._find(entry.item)
+            case Passed():
+                pass  # it does not say which names
 
     def get_watches(self) -> dict[int, set[bytes | None]]:
         """Return the paths at which each watch is."""

@@ -1,6 +1,6 @@
 """Events, rows and lifecycle signals of Fustor, and their encoding."""
 
-from fustor_event_model.codec import decode_fs_items, encode_items
+from fustor_event_model.codec import decode_fs_items, encode_item, encode_items
 from fustor_event_model.digest import RowsDigest
 from fustor_event_model.models import (
     AnyEvent,
@@ -49,5 +49,6 @@ __all__ = [
     "Unchanged",
     "UpdateEvent",
     "decode_fs_items",
+    "encode_item",
     "encode_items",
 ]

@@ -10,12 +10,17 @@ _encoder = msgspec.msgpack.Encoder()
 _fs_decoder = msgspec.msgpack.Decoder(list[FsItem])
 
 
-def encode_items(items: Sequence[AnyItem | FsItem]) -> bytes:
+def encode_item(item: AnyItem | FsItem) -> msgspec.Raw:
+    """Encode one event or signal, to be given to `encode_items` with others."""
+    return msgspec.Raw(_encoder.encode(item))
+
+
+def encode_items(items: Sequence[AnyItem | FsItem | msgspec.Raw]) -> bytes:
     """
     Encode events and signals, in order, as one msgpack array.
 
     Args:
-        items: Any number; empty gives the one byte of an empty array.
+        items: Any number, as they are or as `encode_item` made them; empty gives the one byte of an empty array.
 
     Returns:
         The array. Positions are part of it.

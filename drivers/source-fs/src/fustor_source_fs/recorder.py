@@ -13,13 +13,16 @@ from typing import Final, TypeAlias
 import msgspec
 
 from fustor_core.program.atomic import write_atomically
-from fustor_event_model import FsItem, InsertEvent, UpdateEvent
+from fustor_event_model import FsItem, InsertEvent, MessageSource, UpdateEvent
 from fustor_source_fs.records import Record
 from fustor_source_fs.watches import Node, Tree
 
 _HALF_BYTES: Final = 1 << 20
 _ENTRY_BYTES: Final = 100
 _ROW_BYTES: Final = 300
+_ROWS_OF_A_WALK: Final = 16
+"""More of one directory are not kept when a walk finds them: all names of the tree would drive out what happened."""
+_WALKS: Final = frozenset((MessageSource.SNAPSHOT, MessageSource.AUDIT))
 
 
 class Watched(msgspec.Struct, frozen=True, tag="watched", gc=False):
@@ -50,7 +53,15 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
     item: FsItem
 
 
-Entry: TypeAlias = Watched | Read | Lost | Found
+class Passed(msgspec.Struct, frozen=True, tag="passed", gc=False):
+    """A walk has found so many names below a prefix, more than are kept."""
+
+    prefix: bytes
+    index: int
+    count: int
+
+
+Entry: TypeAlias = Watched | Read | Lost | Found | Passed
 
 _decoder: Final[msgspec.json.Decoder[Entry]] = msgspec.json.Decoder(Entry)
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -94,7 +105,11 @@ class Recorder:
     def found(self, item: FsItem) -> None:
         """Note what was found."""
         self._turn_over()
-        self._add(Found(item), _ROW_BYTES * len(getattr(item, "rows", ())))
+        rows = getattr(item, "rows", ())
+        if len(rows) > _ROWS_OF_A_WALK and isinstance(item, UpdateEvent) and item.message_source in _WALKS:
+            self._add(Passed(item.prefix, item.index, len(rows)), 0)
+        else:
+            self._add(Found(item), _ROW_BYTES * len(rows))
 
     def write(self, path: Path) -> None:
         """Write everything, oldest first, one JSON object a line; bytes are base64."""

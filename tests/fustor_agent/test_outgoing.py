@@ -1,0 +1,61 @@
+"""A batch on its way: it counts what it holds, and holds it encoded only."""
+
+import weakref
+
+from fustor_agent.outgoing import Outgoing
+from fustor_event_model import (
+    AuditEnd,
+    DeleteEvent,
+    FsItem,
+    FsPath,
+    FsRow,
+    JobDone,
+    Listed,
+    MessageSource,
+    SnapshotEnd,
+    Unchanged,
+    UpdateEvent,
+    decode_fs_items,
+    encode_items,
+)
+
+LANE = MessageSource.SNAPSHOT
+ROW = FsRow(b"name", 1, 2, 3, 0o100644, 0, 0, 4, 5, 1)
+ITEMS: list[FsItem] = [
+    UpdateEvent(index=1, message_source=LANE, event_schema="fs", table="files", rows=[ROW] * 3, position=b"1"),
+    DeleteEvent(index=2, message_source=LANE, event_schema="fs", table="files", rows=[FsPath(b"gone")], position=b"2"),
+    Listed(index=3, message_source=LANE, path=b"/", position=b"3"),
+    Unchanged(index=4, message_source=LANE, path=b"/d", count=7, digest=b"d", position=b"4"),
+    JobDone(index=5, message_source=LANE, job_id="j", path=b"/"),
+    AuditEnd(index=6, message_source=LANE, complete=True),
+    SnapshotEnd(index=7, message_source=LANE, complete=True, position=b"7"),
+]
+
+
+def test_what_was_added_is_counted_and_comes_out_as_it_was() -> None:
+    batch = Outgoing()
+    for item in ITEMS:
+        batch.add(item)
+    assert (batch.rows, batch.compared) == (4, 7)
+    assert batch.positions == [b"1", b"2", b"3", b"4", b"7"]
+    assert batch.ends == ITEMS[4:]
+    assert decode_fs_items(encode_items(batch.items)) == ITEMS
+
+
+def test_an_empty_batch_holds_nothing() -> None:
+    batch = Outgoing()
+    assert (batch.rows, batch.compared, batch.positions, batch.ends, batch.items) == (0, 0, [], [], [])
+
+
+def test_rows_are_not_kept_once_they_are_added() -> None:
+    batch = Outgoing()
+    rows = Rows([ROW] * 10)
+    alive = weakref.ref(rows)
+    batch.add(UpdateEvent(index=1, message_source=LANE, event_schema="fs", table="files", rows=rows))
+    del rows
+    assert alive() is None
+    assert batch.rows == 10
+
+
+class Rows(list[FsRow]):
+    """A list of which one can tell whether it is still there."""
