@@ -119,6 +119,7 @@ def _plan_pusher(config: Config, pipe: PipeConfig, paths: Paths, identity: Ident
         schema="fs",
         agent_id=identity.agent_id,
         state_dir=paths.state_dir / "pushers" / pipe.id,
+        read_clock=IndexClock(identity.seed_ns).read,
     )
     spec = WorkerSpec(
         name=pipe.id + PUSHER_SUFFIX,

@@ -1,4 +1,4 @@
-"""Later arrivals have higher indices, whatever the wall clock does."""
+"""Later arrivals have higher times, whatever the wall clock does."""
 
 import random
 
@@ -11,14 +11,14 @@ HOUR = 3600 * 10**9
 
 class Clocks:
     def __init__(self) -> None:
-        self.wall, self.monotonic = 1_000 * HOUR, 5
+        self.wall, self.boottime = 1_000 * HOUR, 5
 
     def make(self, newest: int = 0) -> ArrivalClock:
-        return ArrivalClock(newest, wall=lambda: self.wall, monotonic=lambda: self.monotonic)
+        return ArrivalClock(newest, wall=lambda: self.wall, boottime=lambda: self.boottime)
 
     def pass_by(self, time_ns: int) -> None:
         self.wall += time_ns
-        self.monotonic += time_ns
+        self.boottime += time_ns
 
 
 @pytest.fixture
@@ -37,10 +37,11 @@ def test_stamps_of_one_moment_differ(clocks):
     assert [clock.stamp() - clocks.wall for _ in range(3)] == [0, 1, 2]
 
 
-def test_a_wall_clock_that_is_set_back_is_not_followed(clocks):
+@pytest.mark.parametrize("step", [-HOUR, HOUR])
+def test_a_wall_clock_that_is_set_is_not_followed(clocks, step):
     clock = clocks.make()
     before = clock.stamp()
-    clocks.wall -= HOUR
+    clocks.wall += step
     clocks.pass_by(9)
     assert clock.stamp() == before + 9
 
@@ -53,14 +54,14 @@ def test_a_start_with_a_wall_clock_that_was_set_back_goes_on_behind_what_came_be
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_whatever_the_wall_clock_does_it_goes_on_as_time_passes(clocks, seed):
+def test_whatever_the_wall_clock_does_it_goes_as_time_passes(clocks, seed):
     rng, clock = random.Random(seed), clocks.make()
     seen, last = clock.read(), clock.stamp()
     for _ in range(200):
         passed = rng.randrange(5)
         clocks.pass_by(passed)
         clocks.wall += rng.choice((0, 0, HOUR, -HOUR))
-        assert clock.read() >= seen + passed
+        assert clock.read() == seen + passed
         seen = clock.read()
         stamp = clock.stamp()
         assert stamp > last

@@ -23,11 +23,11 @@ def old(tmp_path):
 
 
 def read_all(path: Path) -> dict[str, list[object]]:
-    """Return all rows that version 1 had, but the counts that moved to a table of their own."""
+    """Return all that version 1 had, but the counts that moved to a table of their own."""
     connection = sqlite3.connect(path)
-    tables = ("nodes", "tombstones", "owners", "positions", "sessions",
-              "meta WHERE key NOT IN ('files', 'directories', 'bytes')")
-    found = {table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables}
+    tables = ("* FROM nodes", "* FROM tombstones", "id, agent, pipe, epoch, newest FROM owners", "* FROM positions",
+              "* FROM sessions", "* FROM meta WHERE key NOT IN ('files', 'directories', 'bytes')")
+    found = {table: connection.execute(f"SELECT {table} ORDER BY 1, 2").fetchall() for table in tables}
     connection.close()
     return found
 

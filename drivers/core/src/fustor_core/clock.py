@@ -26,9 +26,13 @@ class IndexClock:
         self._clock_ns = clock_ns
         self._last = 0
 
+    def read(self) -> int:
+        """Return about what the next stamp will be, of this or another process with this seed; any thread."""
+        return self._seed_ns + self._clock_ns()
+
     def stamp(self) -> int:
         """Return a number above all that this clock returned before; take it before you look."""
-        now = self._seed_ns + self._clock_ns()
+        now = self.read()
         self._last = now if now > self._last else self._last + 1
         return self._last
 

@@ -200,6 +200,8 @@ class PusherContext(msgspec.Struct, frozen=True):
             It is kept until the session is: who dies before the answer came is followed by one that gets the
             same. So a receiver that takes the name opens no second session.
         on_progress: To be called by a `push` that makes several requests, or waits for long.
+        read_clock: Says what the clock that stamps the source's items says now. A receiver that is told with
+            each push can compare the items of agents whose clocks differ.
     """
 
     pipe_id: str
@@ -208,6 +210,7 @@ class PusherContext(msgspec.Struct, frozen=True):
     state_dir: Path
     propose_session: Callable[[], str] = make_session_name
     on_progress: OnProgress = _ignore_progress
+    read_clock: Callable[[], int] | None = None
 
 
 class PusherDriver(abc.ABC):

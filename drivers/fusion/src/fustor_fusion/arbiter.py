@@ -43,7 +43,8 @@ from fustor_fusion.rules import (
 )
 from fustor_fusion.tree import ABOVE_ROOT, Directory, Tree
 
-_MAX_INT = (1 << 63) - 1
+MAX_INDEX = (1 << 63) - 1
+"""The highest that the store can hold."""
 _MAX_MODE = (1 << 32) - 1  # what `stat.S_ISDIR` takes
 _MANY_GONE = 1_000  # from here on it is shorter to read a directory again than to name what is gone
 _BLIND_SOURCES = frozenset((MessageSource.AUDIT, MessageSource.ON_DEMAND))
@@ -67,7 +68,7 @@ class Applied(msgspec.Struct):
         audit_complete: A complete `AuditEnd` was among them.
         jobs: What was said of on-demand scans that are over.
         scanned: How many of the rows on-demand scans found.
-        realtime_index: The highest index of a change that was seen as it happened; 0 without.
+        realtime_at: When the newest change was seen that was seen as it happened, by Fusion's clock; 0 without.
         look_at: Names that the agent must look at, since another name of the same file is gone.
         differing: The directories that were said to be unchanged and are not.
     """
@@ -78,7 +79,7 @@ class Applied(msgspec.Struct):
     audit_complete: bool = False
     jobs: list[JobDone] = []
     scanned: int = 0
-    realtime_index: int = 0
+    realtime_at: int = 0
     look_at: list[bytes] = []
     differing: list[Differing] = []
 
@@ -105,8 +106,9 @@ class Arbiter:
         self._memo = (b"", -1, None)
 
     def apply(self, items: Sequence[FsItem], *, owner: int, ordered: bool = True, careful: bool = False,
-              present: Mapping[int, int] | None = None, since: int = 0,
-              takes_moves: Callable[[], bool] = lambda: False) -> Applied:
+              present: Mapping[int, int] | None = None, since: int = 0, skew_ns: int = 0,
+              takes_moves: Callable[[], bool] = lambda: False, place: Callable[[int], int] = lambda index: index,
+              ) -> Applied:
         """
         Apply items in order.
 
@@ -117,7 +119,9 @@ class Arbiter:
             careful: Look at every number first; needed only after an `OverflowError`.
             present: As in `Seen`.
             since: As in `Seen`.
+            skew_ns: As in `Seen`.
             takes_moves: Tells whether what is stored is what this agent sent (moved).
+            place: Tells the time of an index.
 
         Raises:
             RequestRefused: 412 a directory is not where it was moved from; roll back.
@@ -126,11 +130,11 @@ class Arbiter:
         applied = Applied()
         for item in items:
             source = item.message_source
-            seen = Seen(item.index, owner, source is MessageSource.REALTIME, ordered, source in _BLIND_SOURCES,
-                        present, since)
+            seen = Seen(place(item.index), owner, source is MessageSource.REALTIME, ordered, source in _BLIND_SOURCES,
+                        present, since, skew_ns)
             if isinstance(item, Moved):
                 self._apply_move(item, seen, takes_moves=takes_moves())
-            elif not 0 <= item.index <= _MAX_INT:
+            elif not 0 <= item.index <= MAX_INDEX or seen.idx > MAX_INDEX:
                 self._refuse_item(item, applied)
             elif isinstance(item, (UpdateEvent, InsertEvent)):
                 rows = self._check_rows(item, applied) if careful else item.rows
@@ -451,7 +455,7 @@ class Arbiter:
             return
         directory = self.resolve(way, seen)
         if directory is not None:
-            self.list_directory(directory, item.index, blind=seen.blind)
+            self.list_directory(directory, seen.idx, blind=seen.blind)
 
     def _compare(self, item: Unchanged, seen: Seen, applied: Applied) -> None:
         self.flush()
@@ -463,9 +467,9 @@ class Arbiter:
             known = directory is not None and not is_empty(self.tree, directory)
             applied.differing.append(Differing(item.position or b"", known))
             return
-        if item.index > directory.floor:
+        if seen.idx > directory.floor:
             confirm(self.tree, directory, seen)
-            self._bury_older(directory, item.index)
+            self._bury_older(directory, seen.idx)
 
     def _apply_move(self, item: Moved, seen: Seen, *, takes_moves: bool) -> None:
         if not takes_moves:
@@ -493,7 +497,7 @@ class Arbiter:
         for row in item.rows:
             wrapped = msgspec.structs.replace(row, inode=_wrap(row.inode), device=_wrap(row.device))
             numbers = msgspec.structs.astuple(wrapped)[1:10]
-            if not all(-_MAX_INT - 1 <= number <= _MAX_INT for number in numbers):
+            if not all(-MAX_INDEX - 1 <= number <= MAX_INDEX for number in numbers):
                 applied.refused.append(Refused(item.prefix + row.path, "a number does not fit 64 bits"))
             elif not 0 <= row.mode <= _MAX_MODE:
                 applied.refused.append(Refused(item.prefix + row.path, f"mode {row.mode} does not fit 32 bits"))
@@ -512,4 +516,4 @@ def _may_insert(directory: Directory, names: list[bytes], seen: Seen) -> bool:
 
 def _wrap(number: int) -> int:
     """Inodes and devices are unsigned; the store's numbers are signed."""
-    return number - (1 << 64) if _MAX_INT < number < 1 << 64 else number
+    return number - (1 << 64) if MAX_INDEX < number < 1 << 64 else number

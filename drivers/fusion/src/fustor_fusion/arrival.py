@@ -1,37 +1,38 @@
-"""Indices for agents that have none of their own: the order of arrival."""
+"""Fusion's own clock, by which whatever agents saw is put in order."""
 
 import time
 from collections.abc import Callable
 
 
+def _boottime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 class ArrivalClock:
     """
-    Nanoseconds since the epoch, as near as a clock can be to them that never goes back.
+    Nanoseconds since the epoch as they were when Fusion started, and from there on as time passes.
 
-    It runs with the monotonic clock and follows the wall clock forwards only, so whatever came later has the
-    higher index, also when the wall clock is set back, while Fusion runs or between two starts.
+    It begins with the wall clock, or with what came before where that is later, and never looks at it again: whatever
+    came later has the higher time, and steps of the wall clock, to and fro, change nothing.
 
     Args:
-        newest: The highest index that any agent has sent before.
+        newest: The highest time of anything that came before.
         wall: Nanoseconds since the epoch.
-        monotonic: Nanoseconds since any time.
+        boottime: Nanoseconds since any time, those in which the machine slept counted.
     """
 
     def __init__(
-        self, newest: int, *, wall: Callable[[], int] = time.time_ns, monotonic: Callable[[], int] = time.monotonic_ns
+        self, newest: int, *, wall: Callable[[], int] = time.time_ns, boottime: Callable[[], int] = _boottime_ns
     ) -> None:
-        self._wall = wall
-        self._monotonic = monotonic
-        self._offset = newest - monotonic()
+        self._boottime = boottime
+        self._offset = max(wall(), newest) - boottime()
         self._last = newest
 
     def read(self) -> int:
         """Return what the time is; any thread."""
-        now = self._monotonic()
-        self._offset = max(self._offset, self._wall() - now)
-        return self._offset + now
+        return self._offset + self._boottime()
 
     def stamp(self) -> int:
-        """Return an index higher than all before; the writing thread only."""
+        """Return a time higher than all before; the writing thread only."""
         self._last = max(self._last + 1, self.read())
         return self._last

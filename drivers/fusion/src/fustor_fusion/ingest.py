@@ -15,11 +15,11 @@ from fustor_event_model import (
     UpdateEvent,
     decode_fs_items,
 )
-from fustor_fusion.arbiter import Applied
+from fustor_fusion.arbiter import MAX_INDEX, Applied
 from fustor_fusion.comparison import Differing
 from fustor_fusion.errors import RequestRefused
 from fustor_fusion.paths import BadPath, normalise_text, split_path
-from fustor_fusion.positions import Owner
+from fustor_fusion.positions import CLOCK, NEWEST, Owner
 from fustor_fusion.protocol import SentinelUpdate
 from fustor_fusion.rules import SUSPECT
 from fustor_fusion.store import Writer
@@ -53,8 +53,8 @@ def peek_priority(body: bytes) -> int:
     return 0 if b"realtime" in body[:32] else 1
 
 
-def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: str, session_id: str,
-               leads: bool, present: Present | None = None) -> Applied:
+def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: str, session_id: str, leads: bool,
+               present: Present | None = None, clock: int = 0, arrived: int = 0) -> Applied:
     """
     Apply one batch of our own protocol, once.
 
@@ -66,8 +66,10 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
         pipe: Its pipe.
         session_id: The session that pushes.
         leads: The session is the leader.
-        present: Of every session of the view its agent, its pipe, and the highest index that they
+        present: Of every session of the view its agent, its pipe, and the highest time of what they
             had sent before; None when that is not known.
+        clock: What the agent's index clock said when it sent this; 0 when it did not say.
+        arrived: What Fusion's clock said when it arrived.
 
     Raises:
         RequestRefused: 422 the body is malformed; 409 its epoch is over, or it is not a follower's to push;
@@ -87,6 +89,10 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
         return Applied(differing=[Differing(item.position or b"", True) for item in items
                                   if isinstance(item, Unchanged)])
 
+    timeline = owner.timeline
+    if clock and timeline.compare(clock, arrived, min((item.index for item in items), default=clock)):
+        owner.changed.add(CLOCK)
+
     def takes_moves() -> bool:
         if not leads or present is None or len(present) > 1:
             return False  # what others saw below it may still come, under its old path
@@ -94,9 +100,12 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
         return bool(done)
 
     applied = writer.arbiter.apply(items, owner=owner.id, careful=careful, present=_number(writer, present),
-                                   takes_moves=takes_moves)
-    newest = _finish(writer, owner, items, applied, session_id=session_id, leads=leads)
-    applied.realtime_index = newest if push.lane == "realtime" else 0
+                                   takes_moves=takes_moves, place=timeline.place)
+    newest = min(max((item.index for item in items), default=0), MAX_INDEX)
+    timeline.newest = max(timeline.newest, newest)
+    placed = min(timeline.place(newest), MAX_INDEX) if items else 0
+    _finish(writer, owner, placed, applied, session_id=session_id, leads=leads)
+    applied.realtime_at = placed if push.lane == "realtime" else 0
     return applied
 
 
@@ -119,9 +128,14 @@ def apply_public(writer: Writer, careful: bool, *, items: Callable[[Callable[[],
     owner = writer.positions.get_owner(agent, pipe)
 
     made = items(writer.arrivals.stamp)
+    for item in made:
+        if isinstance(item, UpdateEvent) and item.message_source is MessageSource.REALTIME:
+            for row in item.rows:
+                owner.skew.note(item.index - row.mtime_ns)
+    owner.skew.settle()
     applied = writer.arbiter.apply(made, owner=owner.id, ordered=False, careful=careful,
-                                   present=_number(writer, present), since=since)
-    _finish(writer, owner, made, applied, session_id=session_id, leads=leads)
+                                   present=_number(writer, present), since=since, skew_ns=owner.skew.ns)
+    _finish(writer, owner, max((item.index for item in made), default=0), applied, session_id=session_id, leads=leads)
     return applied
 
 
@@ -164,16 +178,13 @@ def apply_feedback(writer: Writer, careful: bool, *, updates: list[SentinelUpdat
     return taken
 
 
-def _finish(writer: Writer, owner: Owner, items: list[FsItem], applied: Applied, *, session_id: str,
-            leads: bool) -> int:
-    """Note what was applied; returns the highest index, 0 without items."""
+def _finish(writer: Writer, owner: Owner, newest: int, applied: Applied, *, session_id: str, leads: bool) -> None:
+    """Note what was applied, up to the highest time of it, 0 without items."""
     writer.rows_applied += applied.rows
-    newest = min(max((item.index for item in items), default=0), (1 << 63) - 1)
     if newest > owner.newest:
         owner.newest = newest
-        owner.changed.add("")
+        owner.changed.add(NEWEST)
     if applied.snapshot_complete:
         applied.snapshot_complete = leads
         if leads:
             writer.db.execute("UPDATE sessions SET snapshot_done=1 WHERE id=?", (session_id,))
-    return newest

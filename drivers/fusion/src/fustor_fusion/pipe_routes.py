@@ -47,7 +47,7 @@ from fustor_fusion.protocol import (
     SessionCreated,
 )
 from fustor_fusion.public import convert_events, decode_ingest, end_audit, start_audit
-from fustor_fusion.questions import AskCommands, Nothing, OfSession, read_question
+from fustor_fusion.questions import AskCommands, AskPush, Nothing, OfSession, read_question
 from fustor_fusion.sessions import AgentSession
 from fustor_fusion.view import View
 
@@ -82,7 +82,7 @@ class PipeRoutes:
                    body=HeartbeatBody),
             taking("GET", "session/{sid}/commands", AskCommands, self.poll_commands, CommandList, 404, 419),
             taking("POST", "session/{sid}/barrier", OfSession, self.report_barrier, Done, 404, 419, body=BarrierBody),
-            taking("POST", "ingest/{sid}/batch", OfSession, self.push, PushAnswer, 404, 409, 412, 419, body=PushBody,
+            taking("POST", "ingest/{sid}/batch", AskPush, self.push, PushAnswer, 404, 409, 412, 419, body=PushBody,
                    body_type="application/msgpack"),
             taking("POST", "ingest/{sid}/events", OfSession, self.push_public, (PushAnswer, NoticeTaken), 404, 419,
                    body=PublicIngest),
@@ -237,24 +237,26 @@ class PipeRoutes:
             view.notify()
         return Done()
 
-    def _find_session(self, call: Call[OfSession] | Call[AskCommands]) -> tuple[View, AgentSession]:
+    def _find_session(self, call: Call[OfSession] | Call[AskCommands] | Call[AskPush]) -> tuple[View, AgentSession]:
         return self._context.find_session(call.asked.sid, call.key)
 
     # -- pushes ---------------------------------------------------------------------------------
 
-    async def push(self, call: Call[OfSession]) -> PushAnswer:
+    async def push(self, call: Call[AskPush]) -> PushAnswer:
         """Take a batch of our own protocol; answered after the commit."""
-        self._find_session(call)
+        view, _ = self._find_session(call)
+        arrived = view.store.arrivals.read()
         body = await read_body(call.request, self._context.config.max_body_bytes)
         view, session = self._find_session(call)  # it may have ended while the body came
         if not session.ours:
             raise RequestRefused(409, "this session was not opened for batches; use events")
         applied = await view.submit(
             partial(apply_push, body=body, agent=session.agent_id, pipe=session.pipe_id, session_id=session.id,
-                    leads=session.role is SessionRole.LEADER, present=view.sessions.list_present()),
+                    leads=session.role is SessionRole.LEADER, present=view.sessions.list_present(),
+                    clock=call.asked.clock, arrived=arrived),
             priority=peek_priority(body))
-        if applied.realtime_index:
-            view.lag_s = max(0.0, time.time() - applied.realtime_index / 1e9)
+        if applied.realtime_at:
+            view.lag_s = max(0, view.store.arrivals.read() - applied.realtime_at) / 1e9
         if applied.look_at:
             view.ask_to_look(session.id, applied.look_at)
         self._note(view, session, applied, audit=applied.audit_complete)

@@ -4,8 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import apsw
+import msgspec
 
 from fustor_fusion.errors import RequestRefused
+from fustor_fusion.skew import Skew
+from fustor_fusion.timeline import Mark, Timeline
+
+_decode_marks = msgspec.json.Decoder(list[Mark]).decode
+
+
+NEWEST, CLOCK = "newest", "clock"
+"""What may have changed of an owner besides the positions in its lanes."""
 
 
 class Owner:
@@ -15,22 +24,28 @@ class Owner:
     Args:
         id: Its number in the view.
         epoch: The newest epoch that pushed.
-        newest: The highest index it has sent.
+        newest: The highest time of what it has sent, by Fusion's clock.
         seqs: Per lane, the last sequence number of that epoch that was applied.
+        timeline: What its indices mean.
+        skew: What its files' times mean, if it has no index of its own.
     """
 
-    __slots__ = ("changed", "epoch", "id", "newest", "seqs")
+    __slots__ = ("changed", "epoch", "id", "newest", "seqs", "skew", "timeline")
 
-    def __init__(self, id_: int, epoch: int, newest: int, seqs: dict[str, int]) -> None:
+    def __init__(
+        self, id_: int, epoch: int, newest: int, seqs: dict[str, int], timeline: Timeline, skew: Skew
+    ) -> None:
         self.id = id_
         self.epoch = epoch
         self.newest = newest
         self.seqs = seqs
+        self.timeline = timeline
+        self.skew = skew
         self.changed: set[str] = set()
 
 
 def read_newest(connection: apsw.Connection, agent: str, pipe: str) -> int:
-    """Return the highest index that an agent and pipe have sent, as it is committed; 0 when they are new."""
+    """Return the highest time of what an agent and pipe have sent, as it is committed; 0 when they are new."""
     rows: Any = connection.execute("SELECT newest FROM owners WHERE agent=? AND pipe=?", (agent, pipe)).fetchall()
     return int(rows[0][0]) if rows else 0
 
@@ -58,13 +73,16 @@ class Positions:
             return owner
         execute = self._execute
         execute("INSERT OR IGNORE INTO owners(agent, pipe, epoch, newest) VALUES(?,?,0,0)", (agent, pipe))
-        (id_, epoch, newest), = execute("SELECT id, epoch, newest FROM owners WHERE agent=? AND pipe=?", (agent, pipe))
+        (id_, epoch, newest, newest_index, marks, skew_ns), = execute(
+            "SELECT id, epoch, newest, newest_index, marks, skew_ns FROM owners WHERE agent=? AND pipe=?",
+            (agent, pipe))
         seqs = dict(execute("SELECT lane, seq FROM positions WHERE owner=?", (id_,)).fetchall())
-        owner = self._owners[agent, pipe] = Owner(id_, epoch, newest, seqs)
+        owner = self._owners[agent, pipe] = Owner(
+            id_, epoch, newest, seqs, Timeline(_decode_marks(marks), newest_index), Skew(skew_ns))
         return owner
 
     def read_newest(self) -> int:
-        """Return the highest index that anybody has sent; 0 without any."""
+        """Return the highest time of what anybody has sent; 0 without any."""
         rows: list[tuple[int]] = self._execute("SELECT ifnull(max(newest), 0) FROM owners").fetchall()
         return rows[0][0]
 
@@ -87,6 +105,7 @@ class Positions:
         if epoch > owner.epoch:
             self._execute("DELETE FROM positions WHERE owner=?", (owner.id,))
             owner.epoch, owner.seqs = epoch, {}
+            owner.timeline.begin()
         if seq <= owner.seqs.get(lane, 0):
             return False
         owner.seqs[lane] = seq
@@ -98,7 +117,11 @@ class Positions:
         for owner in self._owners.values():
             if not owner.changed:
                 continue
-            self._execute("UPDATE owners SET epoch=?, newest=? WHERE id=?", (owner.epoch, owner.newest, owner.id))
-            for lane in owner.changed - {""}:
+            self._execute("UPDATE owners SET epoch=?, newest=?, newest_index=?, skew_ns=? WHERE id=?",
+                          (owner.epoch, owner.newest, owner.timeline.newest, owner.skew.ns, owner.id))
+            if CLOCK in owner.changed:
+                self._execute("UPDATE owners SET marks=? WHERE id=?",
+                              (msgspec.json.encode(owner.timeline.marks), owner.id))
+            for lane in owner.changed - {CLOCK, NEWEST}:
                 self._execute("INSERT OR REPLACE INTO positions VALUES(?,?,?)", (owner.id, lane, owner.seqs[lane]))
             owner.changed = set()

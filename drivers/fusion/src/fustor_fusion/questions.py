@@ -40,6 +40,13 @@ class AskCommands(OfSession, frozen=True, kw_only=True):
     wait: Wait = 0.0
 
 
+class AskPush(OfSession, frozen=True, kw_only=True):
+    """Comes with a batch."""
+
+    clock: Annotated[int, Meta(
+        ge=0, le=(1 << 63) - 1, description="What the sender's index clock says as it sends this; 0 does not say.")] = 0
+
+
 class OfView(msgspec.Struct, frozen=True, kw_only=True):
     """Names a view."""
 

@@ -38,15 +38,16 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     How an observation came about.
 
     Args:
-        idx: Its index.
+        idx: The time of its index, by Fusion's clock.
         owner: The agent and pipe, as a number.
         realtime: It came on the realtime lane.
         ordered: The index is the agent's own and says when it looked; False when it is
             only the order of arrival.
         blind: It came by an audit or an on-demand scan, of which no change told.
-        present: Of each owner that has a session, its highest index before that; None when
+        present: Of each owner that has a session, the time of its highest index before that; None when
             that is not known.
-        since: When `ordered` is False, the scan saw it at this index or later; 0 when that is not known.
+        since: When `ordered` is False, the scan saw it at this time or later; 0 when that is not known.
+        skew_ns: When `ordered` is False, what is to be added to the times of its files to get Fusion's.
     """
 
     idx: int
@@ -56,6 +57,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     blind: bool = False
     present: Mapping[int, int] | None = None
     since: int = 0
+    skew_ns: int = 0
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -168,8 +170,7 @@ def is_buried(tombstone: int | None, floor: int, row: FsRow, seen: Seen) -> bool
         return seen.idx < max(tombstone or 0, floor)
     if seen.realtime or tombstone is None:
         return False
-    # The index of a tombstone is a wall clock of about the same epoch as an mtime.
-    return row.mtime_ns <= tombstone
+    return row.mtime_ns + seen.skew_ns <= tombstone
 
 
 def is_way_buried(tombstone: int | None, floor: int, seen: Seen) -> bool:

@@ -91,8 +91,21 @@ def _add_blind_spots(connection: apsw.Connection) -> None:
     connection.execute(_ADD_BLIND_SPOTS)
 
 
+# How the clocks of owners differ from Fusion's, see timeline.py and skew.py; before, an index was taken as a time.
+_ADD_CLOCKS = """
+ALTER TABLE owners ADD COLUMN newest_index INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE owners ADD COLUMN marks BLOB NOT NULL DEFAULT x'5b5d';
+ALTER TABLE owners ADD COLUMN skew_ns INTEGER NOT NULL DEFAULT 0;
+UPDATE owners SET newest_index = newest;
+"""
+
+
+def _add_clocks(connection: apsw.Connection) -> None:
+    connection.execute(_ADD_CLOCKS)
+
+
 _STEPS: Final[tuple[Callable[[apsw.Connection], None], ...]] = (
-    _add_totals, _add_changes, _add_blind_spots,
+    _add_totals, _add_changes, _add_blind_spots, _add_clocks,
 )
 """What makes version 2 of version 1, version 3 of version 2, and so on; a step once released never changes."""
 

@@ -32,7 +32,7 @@ class AgentSession(msgspec.Struct):
         can_realtime: As its last heartbeat said.
         source_uri: For people.
         client_ip: For people.
-        before: The highest index that its agent and pipe had sent before it began.
+        before: The highest time of what its agent and pipe had sent before it began.
         key_id: The key it was opened with.
     """
 
@@ -176,9 +176,9 @@ class Sessions:
 
     def list_present(self) -> list[tuple[str, str, int]]:
         """
-        Return agent and pipe of every live session, and the index up to which what they said is older than it.
+        Return agent and pipe of every live session, and the time up to which what they said is older than it.
 
-        That is the highest index that they had sent before it; none once their snapshot was accepted, since that
+        That is the highest time of what they had sent before it; none once their snapshot was accepted, since that
         speaks of all that was there.
         """
         return [(session.agent_id, session.pipe_id, 0 if session.id in self._done else session.before)

@@ -60,7 +60,7 @@ class View:
         self.last_audit_at: float | None = None
         self.audit_count = 0
         self.lag_s: float | None = None
-        """How long the newest change took from its agent's look to the commit, by both clocks."""
+        """How long the newest change took from its agent's look to the commit."""
         self._commands: dict[str, list[Command]] = {}
         self._polling: set[str] = set()
         self._changed = asyncio.Event()
@@ -142,7 +142,7 @@ class View:
             await self.wait_changed(left)
 
     def read_newest(self, agent: str, pipe: str) -> int:
-        """Return the highest index that an agent and pipe have sent, as it is committed; any thread."""
+        """Return the highest time of what an agent and pipe have sent, as it is committed; any thread."""
         return self._read(lambda db: read_newest(db, agent, pipe))
 
     def _read(self, query: Callable[[apsw.Connection], T]) -> T:

@@ -104,7 +104,7 @@ class FusionPusher(PusherDriver):
     def push(self, session: Session, batch: Batch) -> Sequence[NotTaken]:
         """Deliver one batch; see `PusherDriver.push`."""
         if session.commits:
-            return own.push_batch(self._push, _part(session), batch)
+            return own.push_batch(self._push, _part(session), batch, read_clock=self.context.read_clock)
         return self._open_public(session).push(batch)
 
     def poll_commands(self, session: Session, *, wait_s: float) -> Sequence[Command]:

@@ -7,7 +7,7 @@ after, and the same one when the batch is pushed again: batch n is named n * 2**
 by where in it it ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -29,16 +29,30 @@ def encode_batch(batch: Batch) -> bytes:
     return _encode(batch, batch.seq * NAMES_IN_BATCH, bytes(batch.items))
 
 
-def push_batch(channel: Channel, session_id: str, batch: Batch) -> list[NotTaken]:
+def push_batch(
+    channel: Channel, session_id: str, batch: Batch, *, read_clock: Callable[[], int] | None = None
+) -> list[NotTaken]:
     """
     Push one batch; it is committed when this returns.
+
+    Args:
+        channel: Where to.
+        session_id: The session, fit for a URL.
+        batch: The batch.
+        read_clock: As in `PusherContext`.
 
     Raises:
         Unavailable: Push the same again; what was applied is not applied twice.
         Uncertain: It holds a move of a directory that Fusion does not have there; its places must be looked at.
         SessionLost, ConfigError.
     """
-    answer = _post(channel, session_id, encode_batch(batch))
+
+    def post(body: bytes) -> Answer:
+        # Read for each request: Fusion compares it with its own clock when the request arrives.
+        clock = "" if read_clock is None else f"?clock={read_clock()}"
+        return _post(channel, f"ingest/{session_id}/batch{clock}", body)
+
+    answer = post(encode_batch(batch))
     if answer.ok:
         return _read_not_taken(answer)
     try:
@@ -52,7 +66,7 @@ def push_batch(channel: Channel, session_id: str, batch: Batch) -> list[NotTaken
         part, after, last = parts.pop()
         # What was refused as a whole already is not tried again.
         if part is not items:
-            answer = _post(channel, session_id, _encode(batch, last, encode_items(part)))
+            answer = post(_encode(batch, last, encode_items(part)))
         if answer.ok:
             not_taken += _read_not_taken(answer)
             continue
@@ -70,9 +84,8 @@ def _encode(batch: Batch, seq: int, items: bytes) -> bytes:
     return b"".join((b"\x94", encode(batch.epoch), encode(batch.lane.value), encode(seq), items))
 
 
-def _post(channel: Channel, session_id: str, body: bytes) -> Answer:
+def _post(channel: Channel, path: str, body: bytes) -> Answer:
     """Post a body; returns a success, or the answer to one that must be cut."""
-    path = f"ingest/{session_id}/batch"
     answer = channel.call("POST", path, body=body, content_type=MSGPACK, idempotent=True)
     if answer.ok or answer.status in (400, 413, 422):
         return answer

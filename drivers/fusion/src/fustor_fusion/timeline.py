@@ -1,0 +1,116 @@
+"""Where the indices of one agent lie in Fusion's time, so that those of different agents can be compared."""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+_SAMPLES: Final = 16
+_NEAR_NS: Final = 20_000_000
+_SLEW: Final = 8
+_MAX_MARKS: Final = 64
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """An index, and the time that it is taken for."""
+
+    index: int
+    time: int
+
+
+class Timeline:
+    """
+    Tells of each index of an agent and pipe what time it was by Fusion's clock, in nanoseconds.
+
+    What the agent's clock says when it sends, and Fusion's when that arrives, differ by the error of the former and
+    by the time in between, which is never negative: of several such differences the smallest is the nearest. What is
+    found holds for indices that are still to come, so a higher index always has a higher time, give or take one
+    nanosecond, and the same index the same.
+
+    Args:
+        marks: What was found so far, in order: straight lines lead from one to the next, and behind the last and
+            before the first one an index advances as time does. Without any, an index is a time.
+        newest: The highest index that came.
+    """
+
+    __slots__ = ("_differences", "marks", "newest")
+
+    def __init__(self, marks: Sequence[Mark] = (), newest: int = 0) -> None:
+        self.marks = list(marks)
+        self.newest = newest
+        self._differences: deque[int] = deque(maxlen=_SAMPLES)
+
+    def place(self, index: int) -> int:
+        """Return the time of an index; never negative."""
+        marks = self.marks
+        if not marks:
+            return index
+        at = bisect_right(marks, index, key=lambda mark: mark.index)
+        if 0 < at < len(marks):
+            before, after = marks[at - 1], marks[at]
+            slope = after.time - before.time, after.index - before.index
+            return before.time + (index - before.index) * slope[0] // slope[1]
+        mark = marks[max(0, at - 1)]
+        return max(0, mark.time + index - mark.index)
+
+    def begin(self) -> None:
+        """Trust no difference that was found before: another process sends, perhaps by another clock."""
+        self._differences.clear()
+
+    def compare(self, clock: int, arrived: int, first: int) -> bool:
+        """
+        Compare the clocks.
+
+        Args:
+            clock: What the agent's said when it sent something, as an index.
+            arrived: What Fusion's said when that arrived.
+            first: The lowest index in it.
+
+        Returns:
+            Whether `marks` changed.
+        """
+        is_first = not self._differences
+        self._differences.append(arrived - clock)
+        return self._start(clock, arrived, first) if is_first else self._correct(clock)
+
+    def _start(self, clock: int, arrived: int, first: int) -> bool:
+        """Where it is another difference than before, believe it of all that comes from now on."""
+        if not self.newest:
+            self.marks = [Mark(clock, arrived)]
+            return True
+        if abs(arrived - self.place(clock)) <= _NEAR_NS:
+            return False
+        start, reached = max(min(first, clock), self.newest + 1), self.place(self.newest)
+        self._mark(Mark(self.newest, reached))
+        wanted = arrived - (clock - start)
+        time = max(wanted, reached + 1)
+        self._lead(Mark(start, time), wanted - time)
+        return True
+
+    def _correct(self, clock: int) -> bool:
+        """Approach the smallest difference of the last looks, from now on."""
+        last = self.marks[-1] if self.marks else Mark(0, 0)
+        difference = min(self._differences)
+        error = difference - (last.time - last.index)
+        if abs(error) <= _NEAR_NS or (error > 0 and len(self._differences) < _SAMPLES):
+            return False
+        start = max(clock, self.newest + 1)
+        time = self.place(start)
+        self._lead(Mark(start, time), difference - (time - start))
+        return True
+
+    def _lead(self, mark: Mark, correction: int) -> None:
+        """Pass a mark, and from there on gain or lose some time slowly."""
+        self._mark(mark)
+        if correction:
+            slow = abs(correction) * _SLEW
+            self._mark(Mark(mark.index + slow, mark.time + slow + correction))
+
+    def _mark(self, mark: Mark) -> None:
+        """Set the newest mark; those that lay ahead of it were meant for what did not come."""
+        while self.marks and self.marks[-1].index >= mark.index:
+            self.marks.pop()
+        self.marks.append(mark)
+        del self.marks[:-_MAX_MARKS]
