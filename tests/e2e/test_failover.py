@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from faketime import StepClock, find_faketime
+from released import NotInstallable
 
 from agent import AgentUnderTest
 from configfile import write_config
@@ -47,7 +49,7 @@ class Pair:
         wanted = [("leader", True), ("follower", True)]
         until(lambda: self.roles() == wanted, within_s=_WITHIN_S, what="the follower")
 
-    def start_one(self) -> AgentUnderTest:
+    def start_one(self, **options: object) -> AgentUnderTest:
         number = len(self.agents)
         config = write_config(
             self._tmp_path / f"agent-{number}.yaml",
@@ -64,7 +66,7 @@ class Pair:
             },
             pipes={"p": ("tree", "fusion")},
         )
-        self.agents.append(self._start(config=config))
+        self.agents.append(self._start(config=config, **options))
         return self.agents[-1]
 
     def roles(self) -> list[tuple[str, bool]]:
@@ -154,9 +156,34 @@ def test_a_leader_that_is_killed_while_the_tree_changes_is_followed_within_its_t
     assert "snapshot" in pair.proxies[1].list_lanes()
 
 
+@pytest.mark.parametrize("ahead", [0, 1], ids=["the first is ahead", "the second is ahead"])
+def test_agents_whose_clocks_are_ten_minutes_apart_agree(pair: Pair, tmp_path: Path, ahead: int) -> None:
+    try:
+        clock = StepClock(find_faketime(), tmp_path / "offset")
+    except NotInstallable as err:
+        pytest.skip(str(err))
+    clock.step_to(600)
+    skewed = [{"env": clock.environment} if number == ahead else {} for number in range(2)]
+    pair.start_one(**skewed[0])
+    until(lambda: pair.fusion.ask("stats")["current"], within_s=_WITHIN_S, what="the snapshot")
+    (pair.inside / "d1" / "sub" / "f1").write_text("seen by the first")
+    pair.assert_exact("the first alone")
+    pair.agents[0].crash()
+    until(lambda: not pair.roles(), within_s=_TIMEOUT_S + 5, what="the end of the session")
+    for name in ("d1/sub/f1", "d2/sub/f2"):
+        (pair.inside / name).unlink()  # while nobody looks
+    pair.start_one(**skewed[1])
+    pair.wait_leader(1)
+    pair.assert_exact("the second alone")
+    pair.agents[0].start()
+    until(lambda: pair.roles() == [("leader", True), ("follower", True)], within_s=_WITHIN_S, what="both")
+    with pair.writing() as writer:
+        until(lambda: len(writer.log) > 300, within_s=_WITHIN_S, what="changes that both see")
+
+
 def test_what_a_killed_leader_had_not_pushed_is_in_the_view_all_the_same(pair: Pair) -> None:
     pair.start()
-    pair.proxies[0].fail(lambda request: request.path.endswith("/batch"), 503, times=1 << 30)
+    pair.proxies[0].fail(lambda request: "/batch" in request.path, 503, times=1 << 30)
     with pair.writing() as writer:
         until(lambda: len(writer.log) > 200, within_s=_WITHIN_S, what="changes that the leader cannot push")
         pair.agents[0].crash()

@@ -97,7 +97,7 @@ class FakeFusion:
             reply(200, {})
         elif request.path.endswith("/sentinel/feedback"):
             reply(200, {"status": "processed", "drivers_updated": 1})
-        elif request.path.endswith("/batch"):
+        elif "/batch" in request.path:
             reply(200, {"status": "ok", "count": 1, "refused": []})
         else:
             reply(200, {"status": "ok", "count": 1})

@@ -64,12 +64,13 @@ class Agent:
     def beat(self, *, can_realtime: bool = True) -> requests.Response:
         return self.fusion.post(f"session/{self.id}/heartbeat", {"can_realtime": can_realtime})
 
-    def push(self, *items: FsItem, lane: str = "realtime", epoch: int = 1, seq: int | None = None) -> requests.Response:
+    def push(self, *items: FsItem, lane: str = "realtime", epoch: int = 1, seq: int | None = None,
+             clock: int | None = None) -> requests.Response:
         self.seq = self.seq + 1 if seq is None else seq
         head = b"".join(map(msgspec.msgpack.encode, (epoch, lane, self.seq)))
         return self.fusion.agent.post(f"{self.fusion.base}/pipe/ingest/{self.id}/batch",
                                       data=b"\x94" + head + encode_items(items),
-                                      headers={"Content-Type": "application/msgpack"})
+                                      headers={"Content-Type": "application/msgpack"}, params={"clock": clock})
 
     def poll(self, wait_s: float = 20) -> list[dict[str, Any]]:
         response = self.fusion.agent.get(f"{self.fusion.base}/pipe/session/{self.id}/commands", params={"wait": wait_s})
@@ -79,9 +80,9 @@ class Agent:
     def answer(self, token: str, error: str | None = None) -> requests.Response:
         return self.fusion.post(f"session/{self.id}/barrier", {"token": token, "error": error})
 
-    def snapshot(self, *items: FsItem) -> requests.Response:
+    def snapshot(self, *items: FsItem, **how: Any) -> requests.Response:
         end = SnapshotEnd(index=1, message_source=MessageSource.SNAPSHOT, complete=True)
-        return self.push(*items, end, lane="snapshot")
+        return self.push(*items, end, lane="snapshot", **how)
 
 
 def make_row(name: bytes, *, mode: int = 0o100644, size: int = 5, inode: int = 7, target: bytes | None = None) -> FsRow:

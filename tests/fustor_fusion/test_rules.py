@@ -114,6 +114,23 @@ def test_without_an_index_realtime_is_never_buried_and_a_scan_needs_a_later_mtim
     assert not is_buried(50, 0, row(mtime_ns=51), seen(60, ordered=False))
 
 
+def test_between_agents_that_have_an_index_the_higher_one_wins_whatever_the_lane_and_the_mtime():
+    for seen_by, verdict in ((1, Verdict.UPDATE), (2, Verdict.UPDATE), (3, Verdict.CONFIRM)):
+        later = Seen(20, 1, False, True, peers={1, 2})
+        assert judge_row(stored(10, owner=seen_by, flags=REALTIME), row(mtime_ns=1), later) is verdict
+    for seen_by, verdict in ((1, Verdict.DROP), (2, Verdict.DROP), (3, Verdict.UPDATE)):
+        earlier = Seen(5, 1, True, True, peers={1, 2})
+        assert judge_row(stored(10, owner=seen_by), row(), earlier) is verdict
+        assert deletes(stored(10, owner=seen_by), earlier) is (seen_by == 3)
+
+
+def test_the_times_of_files_are_told_by_fusions_clock():
+    for skew_ns in (-30, 30):
+        ahead = Seen(60, 1, False, False, skew_ns=skew_ns)
+        assert is_buried(50, 0, row(mtime_ns=50 - skew_ns), ahead)
+        assert not is_buried(50, 0, row(mtime_ns=51 - skew_ns), ahead)
+
+
 def test_an_absence_removes_what_was_seen_at_or_before_it():
     assert deletes(stored(10), seen(10, realtime=True))
     assert not deletes(stored(10), seen(9, realtime=True))

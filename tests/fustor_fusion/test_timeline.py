@@ -9,7 +9,7 @@ import pytest
 from fustor_fusion.timeline import Mark, Timeline
 
 MS, S = 10**6, 10**9
-NEAR = 20 * MS
+NEAR = 5 * MS
 
 
 class Clocks:
@@ -82,7 +82,8 @@ def test_a_clock_that_drifts_is_followed(drift):
         clocks.push()
     clocks.check_order()
     clocks.check_lasting()
-    assert clocks.get_worst(1_000) <= 2 * NEAR
+    in_window = 64 * 4 * abs(drift)  # by so much the newest of the looks that are compared differs from the oldest
+    assert clocks.get_worst(1_000) <= 2 * NEAR + in_window
 
 
 @pytest.mark.parametrize("seed", range(20))

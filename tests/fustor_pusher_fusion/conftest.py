@@ -28,9 +28,12 @@ def connect(tmp_path: Path) -> Iterator[Callable[..., FusionPusher]]:
     """Make drivers for a fake; they are closed at the end."""
     drivers: list[FusionPusher] = []
 
-    def make(fusion: FakeFusion, *, schema: str = "fs", clock: Any = None, **config: Any) -> FusionPusher:
+    def make(
+        fusion: FakeFusion, *, schema: str = "fs", clock: Any = None, read_clock: Any = None, **config: Any
+    ) -> FusionPusher:
         config = {"endpoint": fusion.url, "credential": KEY} | config
-        context = PusherContext(pipe_id="pipe", schema=schema, agent_id="agent", state_dir=tmp_path)
+        context = PusherContext(
+            pipe_id="pipe", schema=schema, agent_id="agent", state_dir=tmp_path, read_clock=read_clock)
         options = {} if clock is None else {"clock": clock}
         drivers.append(FusionPusher(FusionConfig(**config), context, **options))
         return drivers[-1]

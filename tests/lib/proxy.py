@@ -14,7 +14,7 @@ _TIMEOUT_S = 120
 
 def read_lane(request: Request) -> str | None:
     """Return the lane of a batch; None for every other request. See docs/protocol.md, Pushes."""
-    if not request.path.endswith("/batch"):
+    if "/batch" not in request.path:
         return None
     return msgspec.msgpack.decode(request.body, type=tuple[int, str, int, msgspec.Raw])[1]
 

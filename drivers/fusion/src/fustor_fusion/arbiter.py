@@ -2,7 +2,7 @@
 
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -106,7 +106,7 @@ class Arbiter:
         self._memo = (b"", -1, None)
 
     def apply(self, items: Sequence[FsItem], *, owner: int, ordered: bool = True, careful: bool = False,
-              present: Mapping[int, int] | None = None, since: int = 0, skew_ns: int = 0,
+              present: Mapping[int, int] | None = None, since: int = 0, skew_ns: int = 0, peers: Collection[int] = (),
               takes_moves: Callable[[], bool] = lambda: False, place: Callable[[int], int] = lambda index: index,
               ) -> Applied:
         """
@@ -120,6 +120,7 @@ class Arbiter:
             present: As in `Seen`.
             since: As in `Seen`.
             skew_ns: As in `Seen`.
+            peers: As in `Seen`.
             takes_moves: Tells whether what is stored is what this agent sent (moved).
             place: Tells the time of an index.
 
@@ -131,7 +132,7 @@ class Arbiter:
         for item in items:
             source = item.message_source
             seen = Seen(place(item.index), owner, source is MessageSource.REALTIME, ordered, source in _BLIND_SOURCES,
-                        present, since, skew_ns)
+                        present, since, skew_ns, peers)
             if isinstance(item, Moved):
                 self._apply_move(item, seen, takes_moves=takes_moves())
             elif not 0 <= item.index <= MAX_INDEX or seen.idx > MAX_INDEX:

@@ -100,9 +100,9 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
         return bool(done)
 
     applied = writer.arbiter.apply(items, owner=owner.id, careful=careful, present=_number(writer, present),
-                                   takes_moves=takes_moves, place=timeline.place)
+                                   takes_moves=takes_moves, place=timeline.place, peers=writer.positions.peers)
     newest = min(max((item.index for item in items), default=0), MAX_INDEX)
-    timeline.newest = max(timeline.newest, newest)
+    writer.positions.note_index(owner, newest or timeline.newest)
     placed = min(timeline.place(newest), MAX_INDEX) if items else 0
     _finish(writer, owner, placed, applied, session_id=session_id, leads=leads)
     applied.realtime_at = placed if push.lane == "realtime" else 0
@@ -133,6 +133,7 @@ def apply_public(writer: Writer, careful: bool, *, items: Callable[[Callable[[],
             for row in item.rows:
                 owner.skew.note(item.index - row.mtime_ns)
     owner.skew.settle()
+    writer.positions.note_index(owner, 0)
     applied = writer.arbiter.apply(made, owner=owner.id, ordered=False, careful=careful,
                                    present=_number(writer, present), since=since, skew_ns=owner.skew.ns)
     _finish(writer, owner, max((item.index for item in made), default=0), applied, session_id=session_id, leads=leads)

@@ -56,15 +56,33 @@ class Positions:
 
     Args:
         connection: The writing connection.
+
+    Attributes:
+        peers: The owners that have an index of their own.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._execute: Callable[..., Any] = connection.execute
         self._owners: dict[tuple[str, str], Owner] = {}
+        self.peers = self._read_peers()
 
     def forget(self) -> None:
         """Drop what is remembered, after a rollback."""
         self._owners.clear()
+        self.peers = self._read_peers()
+
+    def _read_peers(self) -> set[int]:
+        return {id_ for id_, in self._execute("SELECT id FROM owners WHERE newest_index > 0")}
+
+    def note_index(self, owner: Owner, index: int) -> None:
+        """Note the highest index of a batch; 0 says that the owner has none."""
+        if index:
+            owner.timeline.newest = max(owner.timeline.newest, index)
+            self.peers.add(owner.id)
+        elif owner.timeline.newest:
+            owner.timeline.newest = 0
+            owner.changed.add(NEWEST)
+            self.peers.discard(owner.id)
 
     def get_owner(self, agent: str, pipe: str) -> Owner:
         """Return an owner, making it when it is new."""

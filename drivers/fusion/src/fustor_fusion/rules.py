@@ -3,7 +3,7 @@ Arbitration: what an incoming row, deletion or listing does to what is stored; p
 
 The rules, by their names in docs/CONSISTENCY_DESIGN.md:
 
-    higher-index-wins     one agent and pipe: the higher index wins; equal: the later arrival
+    higher-index-wins     agents with an index: the higher one wins; equal: the later arrival
     realtime-beats-scans  otherwise: realtime wins; a scan needs a later mtime than a realtime
                           row, and the same or a later one than another agent's scan
     outlived              what an agent said before its session, or without one now, is older than any scan;
@@ -18,7 +18,7 @@ The rules, by their names in docs/CONSISTENCY_DESIGN.md:
 
 import enum
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -47,6 +47,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
         present: Of each owner that has a session, the time of its highest index before that; None when
             that is not known.
         since: When `ordered` is False, the scan saw it at this time or later; 0 when that is not known.
+        peers: The owners that stamp what they see with indices of their own.
         skew_ns: When `ordered` is False, what is to be added to the times of its files to get Fusion's.
     """
 
@@ -58,6 +59,7 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     present: Mapping[int, int] | None = None
     since: int = 0
     skew_ns: int = 0
+    peers: Collection[int] = ()
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -99,8 +101,7 @@ class Verdict(enum.Enum):
 def judge_row(stored: Stored, row: FsRow, seen: Seen) -> Verdict:
     """Decide what a row does to the node that is stored at its path."""
     if not _wins(stored, row, seen):
-        comparable = seen.ordered and stored.owner == seen.owner
-        return Verdict.DROP if comparable or seen.idx <= stored.idx else Verdict.CONFIRM
+        return Verdict.DROP if is_comparable(stored, seen) or seen.idx <= stored.idx else Verdict.CONFIRM
     was_directory = stored.id is not None
     is_directory = stat.S_ISDIR(row.mode)
     if was_directory != is_directory:
@@ -110,8 +111,13 @@ def judge_row(stored: Stored, row: FsRow, seen: Seen) -> Verdict:
     return Verdict.UPDATE
 
 
+def is_comparable(stored: Stored, seen: Seen) -> bool:
+    """Tell whether the times of what is stored and of what was seen both say when an agent looked."""
+    return seen.ordered and (stored.owner == seen.owner or stored.owner in seen.peers)
+
+
 def _wins(stored: Stored, row: FsRow, seen: Seen) -> bool:
-    if stored.flags & PLACEHOLDER or (seen.ordered and stored.owner == seen.owner):
+    if stored.flags & PLACEHOLDER or is_comparable(stored, seen):
         return seen.idx >= stored.idx  # higher-index-wins
     if seen.realtime or is_outlived(stored, seen):
         return True  # realtime-beats-scans
@@ -184,15 +190,14 @@ def disproves_file(stored: Stored, seen: Seen) -> bool:
     """Tell whether an observation below a name means that the file stored there is a directory by now."""
     if seen.idx < stored.idx:
         return False
-    comparable = seen.ordered and stored.owner == seen.owner  # higher-index-wins
-    return comparable or seen.realtime or is_outlived(stored, seen) or not stored.flags & REALTIME
+    return is_comparable(stored, seen) or seen.realtime or is_outlived(stored, seen) or not stored.flags & REALTIME
 
 
 def deletes(stored: Stored, seen: Seen) -> bool:
     """Tell whether an observed absence removes a node."""
     if seen.idx >= stored.idx:
         return True
-    if stored.owner == seen.owner or not seen.realtime:
+    if is_comparable(stored, seen) or stored.owner == seen.owner or not seen.realtime:
         return False
     return not stored.flags & REALTIME or is_outlived(stored, seen)
 

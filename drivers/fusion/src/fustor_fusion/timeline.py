@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-_SAMPLES: Final = 16
-_NEAR_NS: Final = 20_000_000
+_SAMPLES: Final = 64
+_NEAR_NS: Final = 5_000_000
+_LONG_DELAY_NS: Final = 500_000_000
 _SLEW: Final = 8
 _MAX_MARKS: Final = 64
 
@@ -76,12 +77,17 @@ class Timeline:
         return self._start(clock, arrived, first) if is_first else self._correct(clock)
 
     def _start(self, clock: int, arrived: int, first: int) -> bool:
-        """Where it is another difference than before, believe it of all that comes from now on."""
+        """
+        Where it is another difference than before, believe it of all that comes from now on.
+
+        A clock that seems to be right is taken to be, since one look tells the difference less exactly.
+        """
+        late = arrived - self.place(clock)
+        if abs(late) <= _NEAR_NS or (not self.marks and 0 < late < _LONG_DELAY_NS):
+            return False
         if not self.newest:
             self.marks = [Mark(clock, arrived)]
             return True
-        if abs(arrived - self.place(clock)) <= _NEAR_NS:
-            return False
         start, reached = max(min(first, clock), self.newest + 1), self.place(self.newest)
         self._mark(Mark(self.newest, reached))
         wanted = arrived - (clock - start)

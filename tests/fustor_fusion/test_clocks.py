@@ -1,0 +1,103 @@
+"""Agents whose clocks are wrong are believed about what they saw, when they saw it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fustor_event_model import DeleteEvent, FsItem, FsPath, MessageSource
+
+S = 10**9
+SKEWS = [(600, 0), (0, 600), (-600, 0), (0, -600), (86_400 * 365 * 20, -86_400)]
+
+
+class Skewed:
+    """An agent whose clock is wrong by so many seconds."""
+
+    def __init__(self, agent: Any, make: Any, skew_s: int) -> None:
+        self.agent = agent
+        self.make = make
+        self.skew_ns = skew_s * S
+        assert agent.beat().ok
+
+    def read(self) -> int:
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 1_700_000_000 * S + self.skew_ns
+
+    def see(self, *names: bytes) -> None:
+        """Say of names that they are there."""
+        rows = [self.make.row(name) for name in names]
+        self._say(lambda index: self.make.update(index, b"/", rows))
+
+    def miss(self, name: bytes) -> None:
+        """Say of a name that it is not there."""
+        self._say(lambda index: DeleteEvent(index=index, message_source=MessageSource.REALTIME, event_schema="fs",
+                                            table="files", rows=[FsPath(b"/" + name)]))
+
+    def snapshot(self, *names: bytes) -> None:
+        """Say of names that nothing else is there."""
+        index = self.read()
+        rows = [self.make.row(name) for name in names]
+        update = self.make.update(index, b"/", rows, MessageSource.SNAPSHOT)
+        assert self.agent.snapshot(update, self.make.listed(index, b"/"), clock=self.read()).ok
+
+    def _say(self, tell: Callable[[int], FsItem]) -> None:
+        index = self.read()
+        assert self.agent.push(tell(index), clock=self.read()).ok
+
+
+@pytest.fixture(params=SKEWS, ids=str)
+def pair(request, fusion, make) -> list[Skewed]:
+    return [Skewed(make.agent(fusion, name=f"agent-{number}"), make, skew_s)
+            for number, skew_s in enumerate(request.param)]
+
+
+def list_names(fusion) -> set[str]:
+    return {child["name"] for child in fusion.get("p/tree").json()["children"]}
+
+
+def test_what_vanished_between_two_agents_is_gone(fusion, pair):
+    leader, follower = pair
+    leader.snapshot(b"stays", b"goes")
+    leader.see(b"goes")
+    assert list_names(fusion) == {"stays", "goes"}
+    fusion.agent.delete(f"{fusion.base}/pipe/session/{leader.agent.id}")
+    follower.snapshot(b"stays")
+    assert list_names(fusion) == {"stays"}
+
+
+def test_what_one_misses_is_gone_and_what_the_other_sees_after_is_there(fusion, pair):
+    leader, follower = pair
+    leader.snapshot(b"a", b"b")
+    for first, second in ((leader, follower), (follower, leader), (leader, follower)):
+        first.see(b"a", b"b")
+        second.miss(b"a")
+        assert list_names(fusion) == {"b"}
+        first.see(b"a")
+        assert list_names(fusion) == {"a", "b"}
+
+
+def test_the_order_of_one_agents_own_looks_is_kept_when_its_clock_is_set_between_two_starts(fusion, make):
+    agent = Skewed(make.agent(fusion), make, 0)
+    late = agent.read()
+    agent.see(b"a")
+    agent.skew_ns += 3600 * S
+    agent.agent.seq = 0
+    index = agent.read()
+    agent.agent.push(make.update(index, b"/", [make.row(b"a", size=9)]), epoch=2, clock=agent.read())
+    agent.agent.push(make.update(late, b"/", [make.row(b"a", size=1)]), epoch=2, clock=agent.read())
+    assert fusion.get("p/tree", path="/a").json()["size"] == 9
+
+
+@pytest.mark.parametrize("skew_s", [0, 600, -600, -86_400 * 365 * 20])
+def test_how_far_the_view_is_behind_is_told_whatever_the_agents_clock_says(fusion, make, skew_s):
+    agent = Skewed(make.agent(fusion), make, skew_s)
+    agent.see(b"a")
+    assert 0 <= fusion.get("p/stats").json()["lag_s"] < 60
+
+
+@pytest.mark.parametrize("clock", ["-1", "x", str(1 << 63)])
+def test_a_clock_that_is_no_index_is_refused(fusion, make, clock):
+    answer = make.agent(fusion).push(clock=clock)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(f"clock='{clock}'")
