@@ -26,6 +26,8 @@ class Timeline:
         self._arbiter = Arbiter(self._tree, clock=lambda: self.now_s)
         self.present = {1: 0, 2: 0}
         """The agents that have a session, and their highest index before it."""
+        self.ordered = True
+        """Whether the agents have an index of their own."""
 
     def see(
         self, index: int, path: bytes, lane: MessageSource, *, size: int = 5, mtime_ns: int = 100, inode: int = 1,
@@ -59,7 +61,8 @@ class Timeline:
 
     def _apply(self, item: FsItem, owner: int) -> None:
         self._db.execute("BEGIN")
-        self._arbiter.apply([item], owner=owner, present=self.present, takes_moves=lambda: True)
+        self._arbiter.apply([item], owner=owner, ordered=self.ordered, present=self.present,
+                            peers=self.present if self.ordered else (), takes_moves=lambda: True)
         self._tree.save()
         self._db.execute("COMMIT")
 
@@ -76,9 +79,13 @@ def test_higher_index_wins(view: Timeline) -> None:
     view.see(30, b"/a", REALTIME, size=9, mtime_ns=1)
     view.see(20, b"/a", SNAPSHOT, size=7)
     assert view.get("size") == {b"a": 9}
+    view.see(40, b"/a", SNAPSHOT, size=3, mtime_ns=1, agent=2)
+    view.see(35, b"/a", REALTIME, size=9, mtime_ns=1)
+    assert view.get("size") == {b"a": 3}
 
 
 def test_realtime_beats_scans(view: Timeline) -> None:
+    view.ordered = False
     view.see(1, b"/a", REALTIME, mtime_ns=100, agent=2)
     view.see(2, b"/a", SNAPSHOT, mtime_ns=90)
     assert view.get("mtime_ns") == {b"a": 100}
@@ -87,6 +94,7 @@ def test_realtime_beats_scans(view: Timeline) -> None:
 
 
 def test_outlived(view: Timeline) -> None:
+    view.ordered = False
     view.see(1, b"/a", REALTIME, size=5, mtime_ns=100, agent=1)
     view.present = {2: 0}
     view.see(2, b"/a", SNAPSHOT, size=7, mtime_ns=50, agent=2)
