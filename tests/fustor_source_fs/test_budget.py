@@ -231,8 +231,10 @@ def test_file_systems_are_silent_by_their_type():
         b"4 1 0:52 / /t rw - tmpfs none rw",
         b"5 1 8:2 / /w rw - fuseblk /dev/b rw",
         b"6 1 0:53 / /p rw - proc none rw",
+        b"7 1 0:54 / /f rw - fuse host: rw",
+        b"8 1 0:55 / /q rw - mqueue none rw",
     ]
-    assert find_silent(b"\n".join(lines)) == {os.makedev(0, 50), os.makedev(0, 51), os.makedev(0, 53)}
+    assert find_silent(b"\n".join(lines)) == {os.makedev(0, number) for number in (50, 51, 53, 54, 55)}
 
 
 SCRIPT = """

@@ -46,15 +46,16 @@ def test_what_came_went_or_is_another_mount_has_changed():
 
 
 SCRIPT = """
-import subprocess, sys
+import ctypes, os, subprocess, sys
 from pathlib import Path
 
 sys.path[:0] = sys.argv[2].split(":")
 from conftest import Pump, make_source
+from fustor_core.errors import Unavailable
 
 base = Path(sys.argv[1])
 inside, outside = base / "in", base / "out"
-pump = Pump(make_source(inside), inside)
+pump = Pump(make_source(inside, poll_interval_s=0.01), inside)
 pump.begin()
 
 
@@ -108,6 +109,37 @@ settle("change on another file system", has(b"/place/on-tmpfs"))
 run("umount", inside / "place")
 settle("end of the other file system", has(b"/place/covered"))
 
+library = ctypes.CDLL("librt.so.1", use_errno=True)
+run("mount", "-t", "mqueue", "none", inside / "place")
+queue = library.mq_open(b"/queue", os.O_CREAT | os.O_RDWR, 0o600, None)
+assert queue >= 0, os.strerror(ctypes.get_errno())
+message = ctypes.create_string_buffer(8192)
+
+
+def exchange_a_message():
+    assert library.mq_send(queue, message, 5, 0) == 0 and library.mq_receive(queue, message, 8192, None) == 5
+
+
+def await_poll():
+    while pump.differences():  # ended by the deadline of the test
+        if not pump.step():
+            pump.source.wait(0.05)
+
+
+await_poll()
+assert has(b"/place/queue")()
+while not pump.differences():  # the times there are of whole seconds
+    exchange_a_message()  # of which no record tells
+await_poll()
+try:
+    pump.sync()
+    raise SystemExit("a sync promised what it cannot know")
+except Unavailable as err:
+    assert "on file systems that others change without an event here" in str(err), err
+os.close(queue)
+run("umount", inside / "place")
+settle("end of the silent file system", has(b"/place/covered"))
+
 
 def at_once(what):
     pump.sync()
@@ -137,14 +169,14 @@ print("all seen")
 
 
 def may_mount() -> bool:
-    words = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /mnt"]
+    words = ["unshare", "--mount", "--ipc", "sh", "-c", "mount -t mqueue none /mnt"]
     return subprocess.run(words, check=False, capture_output=True).returncode == 0
 
 
 @pytest.mark.timeout(120)
-def test_mounts_binds_and_unmounts_below_the_root_are_seen(tree):
+def test_mounts_binds_and_unmounts_below_the_root_are_seen_and_silent_ones_are_polled(tree):
     if not may_mount():
-        pytest.skip("mounting in a namespace of its own (unshare -m) is not permitted to this user")
+        pytest.skip("mounting in a namespace of its own (unshare --mount --ipc) is not permitted to this user")
     inside, outside = tree
     for name in ("place", "second"):
         (inside / name).mkdir()
@@ -152,6 +184,6 @@ def test_mounts_binds_and_unmounts_below_the_root_are_seen(tree):
     (outside / "deep").mkdir()
     (outside / "deep" / "leaf").write_text("")
     here = Path(__file__).parent
-    words = ["unshare", "-m", sys.executable, "-c", SCRIPT, str(inside.parent), f"{here}:{here.parent / 'lib'}"]
+    words = ["unshare", "--mount", "--ipc", sys.executable, "-c", SCRIPT, inside.parent, f"{here}:{here.parent}/lib"]
     done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=100, env=dict(os.environ))
     assert done.stdout == "all seen\n", done.stdout + done.stderr

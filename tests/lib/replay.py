@@ -7,7 +7,7 @@ from fustor_event_model import DeleteEvent, FsItem, InsertEvent, UpdateEvent
 from fustor_source_fs.pending import Work
 from fustor_source_fs.places import Places
 from fustor_source_fs.recorder import Entry, Found, Lost, Passed, Read, Recorder, Watched
-from fustor_source_fs.records import parse_records
+from fustor_source_fs.records import Record, join_reads, parse_records
 from fustor_source_fs.retries import Retries
 from fustor_source_fs.translate import Translator
 from fustor_source_fs.watches import Node, Tree
@@ -54,6 +54,7 @@ class Replay:
             shards=cast(Any, _NoKernel()),
             recorder=Recorder(self.tree),
         )
+        self._reads: list[tuple[int, list[Record]]] = []
         for entry in recording:
             self.play(entry)
 
@@ -63,8 +64,11 @@ class Replay:
             case Watched():
                 self._watch(entry)
             case Read():
-                self._translator.feed(parse_records(entry.data, entry.shard))
-                self._note_asked()
+                self._reads.append((entry.shard, parse_records(entry.data, entry.shard)))
+                if not entry.more:
+                    self._translator.feed(join_reads(self._reads))
+                    self._reads.clear()
+                    self._note_asked()
             case Lost():
                 self._translator.overflow(entry.shard)
                 self._note_asked()

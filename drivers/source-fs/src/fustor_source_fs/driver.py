@@ -403,9 +403,9 @@ class FsSource(SourceDriver):
             self._recorder.lost(shard)
             self._translator.overflow(shard)
         reads = []
-        for shard, data in backlog:
+        for left, (shard, data) in zip(reversed(range(len(backlog))), backlog, strict=True):
             records = parse_records(data, shard)
-            self._recorder.read(shard, data, records)
+            self._recorder.read(shard, data, records, more=left > 0)
             reads.append((shard, records))
         joined = join_reads(reads)
         for start in range(0, len(joined), _FED_AT_ONCE):

@@ -7,8 +7,9 @@ from typing import Final
 MOUNTINFO: Final = "/proc/self/mountinfo"
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 SILENT: Final = frozenset(
-    b"nfs nfs4 cifs smb3 smbfs 9p afs ceph coda beegfs gfs2 lustre ocfs2 orangefs virtiofs vboxsf"
-    b" proc sysfs cgroup cgroup2 debugfs tracefs devpts securityfs configfs pstore bpf".split()
+    b"nfs nfs4 cifs smb3 smbfs 9p afs ceph coda beegfs gfs2 gpfs lustre ocfs2 orangefs panfs virtiofs vboxsf fuse"
+    b" proc sysfs cgroup cgroup2 debugfs tracefs devpts securityfs configfs pstore bpf"
+    b" binfmt_misc efivarfs mqueue nfsd rpc_pipefs".split()
 )
 """File systems on which others change things without a record here: of networks, and of the kernel itself."""
 

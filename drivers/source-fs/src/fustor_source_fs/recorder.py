@@ -35,10 +35,11 @@ class Watched(msgspec.Struct, frozen=True, tag="watched", gc=False):
 
 
 class Read(msgspec.Struct, frozen=True, tag="read", gc=False):
-    """Records of a shard, as one read(2) gave them."""
+    """Records of a shard, as one read(2) gave them; `more` says that the next read was taken in together with it."""
 
     shard: int
     data: bytes
+    more: bool = False
 
 
 class Lost(msgspec.Struct, frozen=True, tag="lost", gc=False):
@@ -89,13 +90,13 @@ class Recorder:
         self._turn_over()
         self._add_watched(node)
 
-    def read(self, shard: int, data: bytes, records: Sequence[Record]) -> None:
-        """Note what was read, before it is applied; `records` are what it holds."""
+    def read(self, shard: int, data: bytes, records: Sequence[Record], *, more: bool) -> None:
+        """Note what was read, before it is applied; `records` are what it holds, `more` is as in `Read`."""
         self._turn_over()
         for watch in {record.watch for record in records} - self._known:
             for node in self._tree.get_holders(watch):
                 self._add_watched(node)
-        self._add(Read(shard, data), len(data))
+        self._add(Read(shard, data, more), len(data))
 
     def lost(self, shard: int) -> None:
         """Note that records of a shard were thrown away."""
