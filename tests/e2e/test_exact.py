@@ -228,6 +228,42 @@ def test_a_large_tree_is_ready_and_nothing_was_lost(large: Watched) -> None:
     until(lambda: large.agent.readyz()[0] == 200, within_s=30, what="the agent to be ready again")
 
 
+@pytest.mark.parametrize(("name", "levels"), [("n", 1_000), ("x" * 255, 40)], ids=["1,000 levels", "10,240 bytes"])
+def test_what_is_far_down_comes_moves_and_goes(watched: Watched, name: str, levels: int) -> None:
+    here = os.open(watched.inside, os.O_RDONLY)
+    for _ in range(levels):  # by descriptor: no system call takes so long a path
+        os.mkdir(name, dir_fd=here)
+        os.close(os.open("f" * len(name), os.O_CREAT | os.O_WRONLY, dir_fd=here))
+        below = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    watched.assert_exact("came")
+    (watched.inside / name).rename(watched.inside / "d0" / "moved")
+    os.close(os.open("after", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+    watched.assert_exact("moved")
+    _run("rm", "-r", watched.inside / "d0" / "moved", cwd=watched.inside)
+    watched.assert_exact("went")
+
+
+def test_a_root_that_is_removed_and_made_again_is_the_view_again(watched: Watched) -> None:
+    def is_exact() -> bool:
+        try:
+            return watched.agent.differences(watched.inside) == []
+        except AgentFailed:
+            return False  # a sync is refused until the root that was missed has been looked for again
+
+    for is_missed in (False, True):
+        _run("rm", "-r", watched.inside, cwd=watched.outside)
+        if is_missed:
+            until(lambda: watched.agent.readyz()[0] == 503, within_s=60, what="the root to be missed")
+        (watched.inside / "again" / "deep").mkdir(parents=True)
+        (watched.inside / "again" / "deep" / "file").touch()
+        until(is_exact, within_s=60, what="the view to be the new tree")
+        (watched.inside / "again" / "watched").touch()
+        watched.assert_exact("a change below the new root")
+
+
 def test_two_hundred_times_one_operation_then_one_comparison(watched: Watched) -> None:
     seed = random.randrange(1 << 30)
     operations = RandomTree(watched.inside, watched.outside, random.Random(seed))

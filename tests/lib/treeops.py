@@ -1,6 +1,7 @@
 """Random operations on a tree: everything that a user's programs do to theirs."""
 
 import ctypes
+import mmap
 import os
 import random
 import shutil
@@ -45,7 +46,8 @@ class RandomTree:
             (6, self.rename), (4, self.rename_over), (3, self.swap), (3, self.exchange), (4, self.move_out),
             (4, self.move_in), (4, self.delete), (2, self.delete_tree), (2, self.link), (2, self.symlink),
             (1, self.fifo), (1, self.socket), (2, self.change_mode), (2, self.change_times), (2, self.copy_tree),
-            (2, self.replace), (1, self.recreate_directory), (1, self.chain),
+            (2, self.replace), (1, self.recreate_directory), (1, self.chain), (1, self.write_mapped),
+            (1, self.make_sparse),
         ]  # fmt: skip
 
     def step(self) -> str:
@@ -155,6 +157,24 @@ class RandomTree:
         path = self._regular()
         os.truncate(path, self.rng.randrange(100))
         return f"truncate {path!r}"
+
+    def write_mapped(self) -> str:
+        path = self._regular()
+        with open(path, "r+b", opener=_open_at_once) as file, open("/dev/zero", "rb") as zeros:
+            file.truncate(self.rng.randrange(1, 9000))
+            try:
+                with mmap.mmap(file.fileno(), 0) as mapped, memoryview(mapped) as memory:
+                    os.readv(zeros.fileno(), [memory])  # refused, and no SIGBUS, where another writer truncates it
+            except ValueError:
+                return f"nothing left of {path!r} to write by mmap"
+        return f"write {path!r} by mmap"
+
+    def make_sparse(self) -> str:
+        path = self._regular()
+        with open(path, "r+b", opener=_open_at_once) as file:
+            file.seek(self.rng.randrange(1 << 20))
+            file.write(b"end")
+        return f"make {path!r} sparse"
 
     def _regular(self) -> bytes:
         found = [path for path in self._entries(directories=False) if os.path.isfile(path) and not os.path.islink(path)]
