@@ -66,6 +66,24 @@ def test_an_absence_below_a_file_leaves_the_file(view):
     assert view.dump() == {b"/a": 3}
 
 
+def test_later_absences_below_a_directory_do_not_keep_a_file_from_its_place(view):
+    view.apply(up(5, b"/", folder(b"c")), up(6, b"/c/", folder(b"b")), up(7, b"/c/b/", row(b"a")))
+    view.apply(gone(40, b"/c/b/a", b"/c/x/y", b"/c/z"), owner=2)
+    view.apply(up(30, b"/", row(b"c", 9)))
+    assert view.dump() == {b"/c": 9}
+    view.apply(up(50, b"/c/b/", row(b"a", 3)))
+    assert view.dump() == {b"/c/b/a": 3}
+    orphans = view.db.execute("SELECT name FROM tombstones WHERE parent NOT IN (SELECT id FROM nodes WHERE id > 0)")
+    assert not orphans.fetchall()
+
+
+def test_what_was_seen_later_below_a_directory_keeps_a_file_from_its_place_and_so_do_later_absences_then(view):
+    view.apply(up(5, b"/", folder(b"c")), up(6, b"/c/", folder(b"b")), up(40, b"/c/b/", row(b"a")))
+    view.apply(gone(40, b"/c/b/x"), owner=2)
+    view.apply(up(30, b"/", row(b"c", 9)), up(35, b"/c/b/", row(b"x")))
+    assert view.dump() == {b"/c/b/a": 1}
+
+
 def test_an_absence_below_unknown_parents_is_remembered(view):
     view.apply(gone(10, b"/a/b/x"))
     view.apply(up(9, b"/a/b/", row(b"x"), row(b"y")))

@@ -67,7 +67,7 @@ class World:
         self.inode = 1
 
     def tick(self) -> int:
-        self.now += MS
+        self.now += 10 * MS
         return self.now
 
     def change(self) -> list[Way]:

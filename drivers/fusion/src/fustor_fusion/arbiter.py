@@ -303,7 +303,7 @@ class Arbiter:
         elif verdict is Verdict.NEW_IDENTITY:
             self._replace_directory(directory, name, row, stored, seen)
         elif verdict is Verdict.FILE_OVER_DIRECTORY:
-            if self._remove(directory, stored, limit=seen.idx):
+            if self._remove(directory, stored, limit=seen.idx, by_file=True):
                 flags = self._make_flags(directory, name, None, row, seen)
                 self.tree.put_later(directory, name, row, None, seen, flags)
         elif verdict is Verdict.DIRECTORY_OVER_FILE:
@@ -342,10 +342,10 @@ class Arbiter:
         assert directory is not None
         tree.raise_floor(directory, seen.idx)
 
-    def _remove(self, directory: Directory, stored: Stored, *, limit: int) -> bool:
+    def _remove(self, directory: Directory, stored: Stored, *, limit: int, by_file: bool = False) -> bool:
         self.flush()
         return remove_node(self.tree, directory.id, stored.name, id_=stored.id, floor=stored.floor,
-                           flags=stored.flags, size=stored.size, limit=limit)
+                           flags=stored.flags, size=stored.size, limit=limit, by_file=by_file)
 
     def _apply_root(self, row: FsRow, seen: Seen) -> None:
         tree = self.tree

@@ -26,24 +26,25 @@ def clear_subtree(tree: Tree, directory_id: int, floor: int, limit: int) -> bool
     return _clear(tree, directory_id, floor, limit)
 
 
-def _clear(tree: Tree, directory_id: int, floor: int, limit: int) -> bool:
+def _clear(tree: Tree, directory_id: int, floor: int, limit: int, *, by_file: bool = False) -> bool:
     order = [(directory_id, floor)]
     for current, _ in order:  # grows while it runs: parents before children
         order += tree.execute("SELECT id, ifnull(floor, 0) FROM nodes WHERE parent=? AND id IS NOT NULL", (current,))
     survivors: set[int] = set()
     for current, floor in reversed(order):
-        if _clear_directory(tree, current, floor, limit, survivors):
+        if _clear_directory(tree, current, floor, limit, survivors, by_file=by_file):
             survivors.add(current)
     tree.removals += 1
     return directory_id in survivors
 
 
-def _clear_directory(tree: Tree, current: int, seen: int, limit: int, survivors: set[int]) -> bool:
+def _clear_directory(
+    tree: Tree, current: int, seen: int, limit: int, survivors: set[int], *, by_file: bool
+) -> bool:
     """Remove the children of one directory, its floor being `seen`, after theirs; tell whether it must stay."""
-    keep_tombstones = bool(tree.execute(
-        "SELECT 1 FROM tombstones WHERE parent=? AND idx>? LIMIT 1", (current, limit)).fetchall())
     tree.execute("DELETE FROM tombstones WHERE parent=? AND idx<=?", (current, limit))
-    stays = keep_tombstones
+    # What is missing later is below a file too.
+    stays = not by_file and bool(tree.execute("SELECT 1 FROM tombstones WHERE parent=? LIMIT 1", (current,)).fetchall())
     for name, id_, idx, floor, flags in tree.execute(
         "SELECT name, id, idx, ifnull(floor, 0), flags FROM nodes WHERE parent=? AND id IS NOT NULL", (current,)
     ).fetchall():
@@ -93,6 +94,7 @@ def make_placeholder(tree: Tree, parent: int, name: bytes, limit: int, flags: in
 
 def _drop_directory_row(tree: Tree, parent: int, name: bytes, id_: int, flags: int) -> None:
     tree.execute("DELETE FROM nodes WHERE parent=? AND name=?", (parent, name))
+    tree.execute("DELETE FROM tombstones WHERE parent=?", (id_,))
     tree.uncache(parent, name)
     tree.totals.drop(id_)
     if not flags & PLACEHOLDER:
@@ -100,10 +102,17 @@ def _drop_directory_row(tree: Tree, parent: int, name: bytes, id_: int, flags: i
 
 
 def remove_node(
-    tree: Tree, parent: int, name: bytes, *, id_: int | None, floor: int, flags: int, size: int, limit: int
+    tree: Tree, parent: int, name: bytes, *, id_: int | None, floor: int, flags: int, size: int, limit: int,
+    by_file: bool = False,
 ) -> bool:
     """
     Remove one node, and below a directory all that was last seen at or before the limit.
+
+    Args:
+        tree: The nodes.
+        parent, name, id_, floor, flags, size: The node.
+        limit: The index.
+        by_file: A file was seen at its place.
 
     Returns:
         False when it stays as a placeholder, because something below it was seen later.
@@ -117,7 +126,7 @@ def remove_node(
         tree.changes.remove(parent, name)
         return True
     tree.changes.remove(parent, name)
-    if _clear(tree, id_, floor, limit) or floor > limit:
+    if _clear(tree, id_, floor, limit, by_file=by_file) or floor > limit:
         make_placeholder(tree, parent, name, limit, flags)
         tree.changes.list(id_)
         return False
