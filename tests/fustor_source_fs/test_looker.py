@@ -377,7 +377,7 @@ def test_a_live_directory_that_could_not_be_opened_once_is_listed_after_all(insi
     node = still.node(b"/d/e")
     real = places.open_directory
 
-    def be_away_once(root: bytes, path: bytes) -> int:
+    def be_away_once(root: bytes, path: bytes, *, above: tuple[int, int] | None) -> int:
         monkeypatch.setattr(places, "open_directory", real)
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 

@@ -307,6 +307,67 @@ def test_a_barrier_waits_until_a_refused_directory_is_listed(moving, inside):
     moving.assert_exact()
 
 
+# -- what is looked at while the tree is ahead of its records --------------------------------------
+
+
+def change_places(first: Path, second: Path) -> None:
+    """Swap two directories in a way that is told as moves."""
+    third = first.with_name("third")
+    first.rename(third)
+    second.rename(first)
+    third.rename(second)
+
+
+@pytest.fixture
+def twins(moving, inside):
+    """The receiver of `moving` also has `/q/x`, in which there is another file than in `/a/x`."""
+    (inside / "q" / "x").mkdir()
+    (inside / "q" / "x" / "g").touch()
+    hear(moving)
+    return moving
+
+
+def list_again(pump: Any, path: bytes) -> None:
+    pump.source._work.mark_dirty(pump.node(path))  # as after an overflow: nobody looks at it from above
+
+
+def test_another_directory_by_the_same_path_is_not_listed_in_the_place_of_one_whose_parent_moved(twins, inside):
+    list_again(twins, b"/a/x")
+    change_places(inside / "a", inside / "q")
+    twins.say()
+    hear(twins)
+    twins.assert_exact()
+
+
+def test_a_directory_that_was_never_opened_is_not_another_one_by_the_same_path(moving, inside):
+    (inside / "q" / "new").mkdir()
+    (inside / "q" / "new" / "f").touch()
+    hear(moving)
+    (inside / "a" / "new").mkdir()
+    moving.absorb()
+    while not any(moving.source._work.is_dirty(each) for each in moving.node(b"/a").children.values()):
+        moving.take(next(moving.messages))
+    change_places(inside / "a", inside / "q")
+    moving.say()
+    hear(moving)
+    moving.assert_exact()
+
+
+def test_a_row_that_was_lost_is_not_made_of_another_directory_by_the_same_path(twins, inside):
+    (inside / "a" / "x" / "y" / "z").mkdir(parents=True)
+    hear(twins)
+    twins.node(b"/a/x").arrived = True
+    list_again(twins, b"/a/x/y/z")
+    (inside / "a" / "x" / "y").rename(inside / "q" / "x" / "y")
+    first = twins.read()
+    change_places(inside / "a", inside / "q")
+    twins.say()
+    hear(twins)
+    twins.feed(first)
+    twins.say()
+    twins.assert_exact()
+
+
 # -- what gets lost -------------------------------------------------------------------------------
 
 

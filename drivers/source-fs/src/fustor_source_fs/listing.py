@@ -100,11 +100,8 @@ class Lister(Observer):
             return False
         if node.watch is None or self._places.needs_listing(node):
             return False
-        try:
-            status = self._places.stat(path)
-        except OSError:
-            return False  # a listing says what is wrong with it
-        return node.is_same(status.st_dev, status.st_ino) and (status.st_mtime_ns, status.st_ctime_ns) == node.times
+        status = self._places.stat(node, path)  # a listing says what is wrong with it
+        return status is not None and (status.st_mtime_ns, status.st_ctime_ns) == node.times
 
     def forget_listings(self) -> None:
         """Let no listing that was made until now say that a directory is unchanged."""
@@ -179,9 +176,8 @@ class Lister(Observer):
             path = self._tree.get_path(above)
             assert path is not None  # it is on the way to a node that has one
             index = self._clock.stamp()
-            try:
-                status = self._places.stat(path)
-            except OSError:  # on its way to another place, and all below it; the look says what is wrong
+            status = self._places.stat(above, path)
+            if status is None:  # on its way to another place, and all below it; the look says what is wrong
                 self._work.look_self(above, age=at.age)
                 self._retries.defer(at.node, at.mark)
                 return False

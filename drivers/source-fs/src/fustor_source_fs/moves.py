@@ -124,10 +124,4 @@ class Moves:
     def _is_there(self, node: Node) -> bool:
         """Tell whether a directory is where its node is, and is at the receiver but for its place."""
         path = self._tree.get_path(node)
-        if path is None or not self._tree.is_settled(node):
-            return False
-        try:
-            status = self._places.stat(path)
-        except OSError:
-            return False
-        return node.is_same(status.st_dev, status.st_ino)
+        return path is not None and self._tree.is_settled(node) and self._places.stat(node, path) is not None

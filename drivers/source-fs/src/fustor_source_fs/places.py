@@ -69,9 +69,16 @@ class Places:
         return child.watch is None and child not in self.polled
 
     def open(self, node: Node, path: bytes, taken: Group | None) -> int | None:
-        """Open a directory for the work that was taken; None if that is to be done later."""
+        """
+        Open a directory for the work that was taken; None if that is to be done later.
+
+        What the path leads to is found in the directory that the node's parent stands for, or not at all: while
+        the records of a rename above are still to come, the path may be that of a directory in another one, and
+        what is said of that would go with the parent when the receiver is told where that came.
+        """
+        above = None if node.parent is None else (node.parent.device, node.parent.inode)
         try:
-            return open_directory(self._root, path)
+            return open_directory(self._root, path, above=above)
         except OSError as err:
             if err.errno in _GONE and node.parent is not None:
                 # Not gone, only not there: an ancestor may be under way. Look again, from above.
@@ -81,9 +88,13 @@ class Places:
                 self._retries.skip(node, path, err)
             return None
 
-    def stat(self, path: bytes) -> os.stat_result:
-        """Look at a directory, which need not be readable; raises as `stat_directory` does."""
-        return stat_directory(self._root, path)
+    def stat(self, node: Node, path: bytes) -> os.stat_result | None:
+        """Look at a directory, which need not be readable, at its node's path; None if it is not there."""
+        try:
+            status = stat_directory(self._root, path)
+        except OSError:
+            return None
+        return status if node.is_same(status.st_dev, status.st_ino) else None
 
     def watch(self, node: Node, fd: int) -> None:
         """Watch the directory that was opened at a node's path, whichever it is by now."""

@@ -17,7 +17,7 @@ _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
 
 
-def open_directory(root: bytes, path: bytes) -> int:
+def open_directory(root: bytes, path: bytes, *, above: tuple[int, int] | None = None) -> int:
     """
     Open a directory below the root, following no symbolic link below it.
 
@@ -26,21 +26,26 @@ def open_directory(root: bytes, path: bytes) -> int:
     Args:
         root: The source's root; links in it are followed.
         path: Below the root, with a leading slash; `b"/"` is the root.
+        above: Device and inode of the directory in which it must be; None takes any.
 
     Returns:
         A readable descriptor.
 
     Raises:
-        OSError: ENOENT, ENOTDIR and ELOOP say that the path is not that of a directory (any more).
+        OSError: ENOENT, ENOTDIR and ELOOP say that the path is not that of such a directory (any more).
     """
     names = [name for name in path.split(b"/") if name]
     if not names:
         return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK)
-    above = _open_step_by_step(root, names[:-1])
+    parent = _open_step_by_step(root, names[:-1])
     try:
-        return os.open(names[-1], _DIRECTORY, dir_fd=above)
+        if above is not None:
+            found = os.fstat(parent)
+            if (found.st_dev, found.st_ino) != above:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return os.open(names[-1], _DIRECTORY, dir_fd=parent)
     finally:
-        os.close(above)
+        os.close(parent)
 
 
 def stat_directory(root: bytes, path: bytes) -> os.stat_result:
