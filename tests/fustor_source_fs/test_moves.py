@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from fustor_event_model import Listed, Moved, UpdateEvent
+from fustor_source_fs.bindings import IN_Q_OVERFLOW
+from fustor_source_fs.records import Record
+from fustor_source_fs.shards import name_watch
 from treeops import exchange
 
 
@@ -366,6 +369,35 @@ def test_a_row_that_was_lost_is_not_made_of_another_directory_by_the_same_path(t
     twins.feed(first)
     twins.say()
     twins.assert_exact()
+
+
+# -- what was displaced -----------------------------------------------------------------------------
+
+
+def test_a_barrier_does_not_wait_for_one_of_two_that_were_displaced_at_a_place(moving, inside):
+    for name in ("r", "s"):
+        (inside / name).mkdir()
+    hear(moving)
+    list_again(moving, b"/q")
+    os.rename(inside / "r", inside / "q")
+    os.rename(inside / "s", inside / "q")
+    moving.absorb()
+    moving.source.barrier("t")
+    moving.say()
+    assert moving.barriers == ["t"]
+    moving.assert_exact()
+
+
+def test_an_overflow_while_a_directory_is_displaced_loses_nothing(moving, inside):
+    (inside / "q" / "unseen").touch()
+    moving.read()
+    exchange(os.fsencode(inside / "a" / "x"), os.fsencode(inside / "q"))
+    away, comes, leaves, there, *_ = (each for each in moving.read() if each.cookie)
+    os.rename(inside / "q", inside / "z")
+    overflow = Record(name_watch(0, -1), IN_Q_OVERFLOW, 0, b"")
+    moving.feed([away, comes, overflow, leaves, *moving.read(), there])
+    moving.say()
+    moving.assert_exact()
 
 
 # -- what gets lost -------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class Translator:
         """In the order in which the tree of nodes followed them; to be told before anything else."""
         self._moving: dict[int, Moving] = {}
         self._leaving: list[Node] = []
-        self._displaced: dict[tuple[Node, bytes], Node] = {}
+        self._displaced: dict[Place, list[Node]] = {}
         self.captured = 0
         self.overflows = 0
         self.relisted = 0
@@ -133,8 +133,9 @@ class Translator:
                 self._moved_self(node)
         for node in leaving:
             self._move_out(node)
-        for node in self._displaced.values():
-            self.drop(node)
+        for nodes in self._displaced.values():
+            for node in nodes:
+                self.drop(node)
         self._displaced.clear()
 
     def overflow(self, shard: int) -> None:
@@ -224,11 +225,11 @@ class Translator:
 
     def _moved_from(self, parent: Node, name: bytes, cookie: int) -> None:
         place = Place(parent, name)
-        node = self._displaced.pop((parent, name), None)
+        displaced = self._displaced.get(place)
+        node = displaced.pop() if displaced else parent.children.get(name)
         if node is None:
-            node = parent.children.get(name)
-            if node is None:
-                return
+            return
+        if node.parent is not None:
             if self.moves and self.moves[-1].node is node:
                 place = self.moves.pop().place  # it goes on before anybody was told
             elif not (self._tells_moves() and node.listed > 0 and self._tree.is_settled(node)):
@@ -253,8 +254,9 @@ class Translator:
             return
         displaced = parent.children.get(name)
         if displaced is not None:
+            displaced.arrived = True
             self._tree.detach(displaced)
-            self._displaced[(parent, name)] = displaced
+            self._displaced.setdefault(Place(parent, name), []).append(displaced)
         before = self._find_receivers_path(moving) if displaced is None else None
         self._tree.attach(node, parent, name)
         path = self._tree.get_path(node)
