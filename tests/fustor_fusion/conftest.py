@@ -51,10 +51,13 @@ class RunningFusion:
 class Agent:
     """What an agent of ours does, step by step."""
 
-    def __init__(self, fusion: RunningFusion, *, name: str = "agent", pipe: str = "p", **extra: object) -> None:
+    def __init__(
+        self, fusion: RunningFusion, *, name: str = "agent", pipe: str = "p", clock: int = 0, **extra: object
+    ) -> None:
         self.fusion = fusion
         body = {"task_id": f"{name}:{pipe}",
-                "fustor": {"protocol": 1, "agent_id": name, "pipe_id": pipe, "schema": "fs"}, **extra}
+                "fustor": {"protocol": 1, "agent_id": name, "pipe_id": pipe, "schema": "fs", "clock": clock},
+                **extra}
         response = fusion.post("session/", body)
         assert response.status_code == 200, response.text
         self.opened: dict[str, Any] = response.json()

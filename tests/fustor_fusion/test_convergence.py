@@ -33,7 +33,7 @@ from fustor_event_model import (
 )
 from fustor_fusion.arbiter import Applied
 from fustor_fusion.errors import RequestRefused
-from fustor_fusion.ingest import apply_push
+from fustor_fusion.ingest import apply_push, note_clock
 from fustor_fusion.positions import read_newest
 from fustor_fusion.schema import ROOT_ID, open_database
 from fustor_fusion.store import Writer
@@ -171,7 +171,9 @@ class View:
         """The agents that have a session, and their highest index before it."""
         self.moved = 0
 
-    def open(self, agent: str) -> None:
+    def open(self, agent: str, *, clock: int, arrived: int) -> None:
+        note_clock(self.writer, False, agent=agent, pipe="p", clock=clock, arrived=arrived)
+        self.writer.positions.save()
         self.present[agent] = read_newest(self.db, agent, "p")
         self.db.execute("INSERT OR REPLACE INTO sessions VALUES(?, x'', 0)", (agent,))
 
@@ -238,7 +240,8 @@ class Agent:
         self.epoch += 1
         self.error = max(self.world.rng.choice((self.error, self.skew, -self.skew)), self.index + 1 - self.world.now)
         self.alive = True
-        self.view.open(self.name)
+        clock = max(self.index, self.world.now + self.error)
+        self.view.open(self.name, clock=clock, arrived=self.world.now)
         self.pending: dict[Way, None] = {}
         self.known: dict[int, Way] = {}
         self.walks: dict[MessageSource, deque[Way]] = {}

@@ -262,13 +262,14 @@ def test_our_fusion_gets_the_sources_bytes_under_their_name(ours: FakeFusion, co
     assert request.body.endswith(bytes(batch.items))
 
 
-def test_each_request_of_a_push_says_what_the_clock_says_then(ours: FakeFusion, connect: Connect) -> None:
+def test_an_opening_and_each_request_of_a_push_say_what_the_clock_says(ours: FakeFusion, connect: Connect) -> None:
     driver = connect(ours, read_clock=iter(range(100, 200)).__next__)
     session = driver.open_session()
     ours.answer("POST", "/batch", 422, {"detail": "no"}, times=1)
     driver.push(session, make_batch([update(b"a", b"b")]))
     assert [request.path.partition("/batch")[2] for request in ours.sent("/batch")] == [
-        "?clock=100", "?clock=101", "?clock=102"]
+        "?clock=101", "?clock=102", "?clock=103"]
+    assert ours.sent("/session/$")[0].json["fustor"]["clock"] == 100
 
 
 def test_our_fusion_names_the_rows_that_it_refuses(ours: FakeFusion, connect: Connect) -> None:

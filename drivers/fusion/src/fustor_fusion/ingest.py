@@ -53,6 +53,14 @@ def peek_priority(body: bytes) -> int:
     return 0 if b"realtime" in body[:32] else 1
 
 
+def note_clock(writer: Writer, _: bool, *, agent: str, pipe: str, clock: int, arrived: int) -> None:
+    """Compare the clock of an agent that begins a session with Fusion's, before it says anything by it."""
+    owner = writer.positions.get_owner(agent, pipe)
+    owner.timeline.begin()
+    if owner.timeline.compare(clock, arrived, clock):
+        owner.changed.add(CLOCK)
+
+
 def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: str, session_id: str, leads: bool,
                present: Present | None = None, clock: int = 0, arrived: int = 0) -> Applied:
     """

@@ -19,7 +19,15 @@ from fustor_fusion.context import Context, answer, decode
 from fustor_fusion.endpoints import JSON, Endpoint
 from fustor_fusion.errors import RequestRefused, StoreUnavailable
 from fustor_fusion.guard import check_view, read_body
-from fustor_fusion.ingest import LEADERS_LANES, PushBody, apply_feedback, apply_public, apply_push, peek_priority
+from fustor_fusion.ingest import (
+    LEADERS_LANES,
+    PushBody,
+    apply_feedback,
+    apply_public,
+    apply_push,
+    note_clock,
+    peek_priority,
+)
 from fustor_fusion.keyfile import Key, Role
 from fustor_fusion.paths import to_text
 from fustor_fusion.protocol import (
@@ -120,11 +128,15 @@ class PipeRoutes:
         context = self._context
         body = await context.read(call.request, CreateSession)
         view = self._pick_view(body, call.key)
+        arrived = view.store.arrivals.read()
         ours = body.fustor is not None and body.fustor.protocol >= 1 and body.fustor.schema == "fs"
         made = self._make_session(body, call.key)
         made.before = await run_in_threadpool(view.read_newest, made.agent_id, made.pipe_id)
         session = self._find_opened(view, made)
         if session is None:
+            if body.fustor is not None and body.fustor.clock:
+                await view.submit(partial(note_clock, agent=made.agent_id, pipe=made.pipe_id, clock=body.fustor.clock,
+                                          arrived=arrived))
             session = view.sessions.open(made, now_s=view.clock())
             view.audit = view.audit_before = None
             try:

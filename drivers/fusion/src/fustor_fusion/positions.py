@@ -123,7 +123,6 @@ class Positions:
         if epoch > owner.epoch:
             self._execute("DELETE FROM positions WHERE owner=?", (owner.id,))
             owner.epoch, owner.seqs = epoch, {}
-            owner.timeline.begin()
         if seq <= owner.seqs.get(lane, 0):
             return False
         owner.seqs[lane] = seq

@@ -27,6 +27,7 @@ class FustorHello(msgspec.Struct, frozen=True):
     pipe_id: str
     schema: str = "fs"
     session_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32,64}$")] | None = None
+    clock: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 0
 
 
 class ClientInfo(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import msgspec
 
 _SAMPLES: Final = 64
 _NEAR_NS: Final = 5_000_000
-_LONG_DELAY_NS: Final = 500_000_000
+_SHORT_NS: Final = 200_000_000
 _SLEW: Final = 8
 _MAX_MARKS: Final = 64
 
@@ -26,9 +26,9 @@ class Timeline:
     Tells of each index of an agent and pipe what time it was by Fusion's clock, in nanoseconds.
 
     What the agent's clock says when it sends, and Fusion's when that arrives, differ by the error of the former and
-    by the time in between, which is never negative: of several such differences the smallest is the nearest. What is
-    found holds for indices that are still to come, so a higher index always has a higher time, give or take one
-    nanosecond, and the same index the same.
+    by the time in between, which is never negative: of several such differences the smallest is the nearest. A clock
+    that is behind by less than a request may take is taken to be right. What is found holds for indices that are
+    still to come, so a higher index always has a higher time, give or take one nanosecond, and the same index the same.
 
     Args:
         marks: What was found so far, in order: straight lines lead from one to the next, and behind the last and
@@ -57,7 +57,7 @@ class Timeline:
         return max(0, mark.time + index - mark.index)
 
     def begin(self) -> None:
-        """Trust no difference that was found before: another process sends, perhaps by another clock."""
+        """Trust no difference that was found before: another process of the agent sends, perhaps by another clock."""
         self._differences.clear()
 
     def compare(self, clock: int, arrived: int, first: int) -> bool:
@@ -67,52 +67,37 @@ class Timeline:
         Args:
             clock: What the agent's said when it sent something, as an index.
             arrived: What Fusion's said when that arrived.
-            first: The lowest index in it.
+            first: The lowest index that comes with it.
 
         Returns:
             Whether `marks` changed.
         """
         is_first = not self._differences
         self._differences.append(arrived - clock)
-        return self._start(clock, arrived, first) if is_first else self._correct(clock)
-
-    def _start(self, clock: int, arrived: int, first: int) -> bool:
-        """
-        Where it is another difference than before, believe it of all that comes from now on.
-
-        A clock that seems to be right is taken to be, since one look tells the difference less exactly.
-        """
-        late = arrived - self.place(clock)
-        if abs(late) <= _NEAR_NS or (not self.marks and 0 < late < _LONG_DELAY_NS):
-            return False
-        if not self.newest:
-            self.marks = [Mark(clock, arrived)]
-            return True
-        start, reached = max(min(first, clock), self.newest + 1), self.place(self.newest)
-        self._mark(Mark(self.newest, reached))
-        wanted = arrived - (clock - start)
-        time = max(wanted, reached + 1)
-        self._lead(Mark(start, time), wanted - time)
-        return True
-
-    def _correct(self, clock: int) -> bool:
-        """Approach the smallest difference of the last looks, from now on."""
-        last = self.marks[-1] if self.marks else Mark(0, 0)
         difference = min(self._differences)
+        last = self.marks[-1] if self.marks else Mark(0, 0)
         error = difference - (last.time - last.index)
-        if abs(error) <= _NEAR_NS or (error > 0 and len(self._differences) < _SAMPLES):
+        if abs(error) <= _NEAR_NS or (not self.marks and 0 < error < _SHORT_NS):
             return False
-        start = max(clock, self.newest + 1)
-        time = self.place(start)
-        self._lead(Mark(start, time), difference - (time - start))
+        if error > 0 and not is_first and len(self._differences) < _SAMPLES:
+            return False  # the next may come faster
+        self._begin_at(max(min(first, clock), self.newest + 1), difference)
         return True
 
-    def _lead(self, mark: Mark, correction: int) -> None:
-        """Pass a mark, and from there on gain or lose some time slowly."""
-        self._mark(mark)
-        if correction:
-            slow = abs(correction) * _SLEW
-            self._mark(Mark(mark.index + slow, mark.time + slow + correction))
+    def _begin_at(self, start: int, difference: int) -> None:
+        """Have the time differ so much from an index, from one on that has not come; slowly, if it would go back."""
+        wanted = time = start + difference
+        if self.newest:
+            reached = self.place(self.newest)
+            self._mark(Mark(self.newest, reached))
+            time = max(wanted, reached + 1)
+        else:
+            self.marks.clear()
+        self._mark(Mark(start, time))
+        if time > wanted:
+            slow = (time - wanted) * _SLEW
+            self._mark(Mark(start + slow, wanted + slow))
+
 
     def _mark(self, mark: Mark) -> None:
         """Set the newest mark; those that lay ahead of it were meant for what did not come."""

@@ -156,14 +156,17 @@ class FusionPusher(PusherDriver):
 
     def _opening(self) -> bytes:
         pipe_id, agent_id, schema = self.context.pipe_id, self.context.agent_id, self.context.schema
+        hello: dict[str, object] = {
+            "protocol": 1, "agent_id": agent_id, "pipe_id": pipe_id, "schema": schema,
+            "session_id": self.context.propose_session(),
+        }
+        if self.context.read_clock is not None:
+            hello["clock"] = self.context.read_clock()
         body: dict[str, object] = {
             "task_id": f"{agent_id}:{self.config.view or pipe_id}",
             "source_type": schema,
             "client_info": {"source_uri": None},
-            "fustor": {
-                "protocol": 1, "agent_id": agent_id, "pipe_id": pipe_id, "schema": schema,
-                "session_id": self.context.propose_session(),
-            },
+            "fustor": hello,
         }
         if self.config.session_timeout_s is not None:
             body["session_timeout_seconds"] = math.ceil(self.config.session_timeout_s)
