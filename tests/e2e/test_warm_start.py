@@ -1,5 +1,6 @@
 """A new start over a view that holds the tree already: only differences are sent, and the view is exact."""
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -71,10 +72,17 @@ def test_what_changed_meanwhile_is_sent_and_little_else(tree: Path, agent: Agent
     (tree / "d003" / "new").mkdir()
     (tree / "d003" / "new" / "file").touch()
     (tree / "d004").rename(tree / "renamed")
+    forged = tree / "d005" / "f005"
+    before = forged.stat()
+    forged.write_text("y" * before.st_size)
+    os.utime(forged, ns=(before.st_atime_ns, before.st_mtime_ns))  # only its ctime tells
+    replaced = tree / "d006" / "f006"
+    replaced.unlink()
+    replaced.write_text("x" * 6)  # on most file systems with the inode number of the old one
     agent.start().wait_ready()
     assert agent.differences(tree) == []
-    # The root, five directories, and the new one.
-    assert read_snapshot(agent)["rows"] <= (1 + DIRECTORIES) + 5 * (FILES_EACH + 2) + 5
+    # The root, seven directories, and the new one.
+    assert read_snapshot(agent)["rows"] <= (1 + DIRECTORIES) + 7 * (FILES_EACH + 2) + 5
 
 
 def test_a_snapshot_that_was_cut_off_goes_on_at_the_directory_where_it_was(
