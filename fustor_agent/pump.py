@@ -215,7 +215,7 @@ class SourceWorker:
                     break
             else:
                 batch.add(item)
-                if batch.rows >= _BATCH_ROWS:
+                if batch.is_full(_BATCH_ROWS):
                     break
         self._send_batch(lane, batch)
         return moved
@@ -229,7 +229,7 @@ class SourceWorker:
                 break
             self._move()
             batch.add(item)
-            if batch.rows + batch.compared >= enough:
+            if batch.is_full(enough):
                 break
         else:
             self._send_batch(lane, batch)

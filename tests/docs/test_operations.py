@@ -9,7 +9,7 @@ import fustor_core.program.exitcodes
 import fustor_supervisor.exitcodes
 from agent import AgentUnderTest
 from checkout import ROOT, distributions, files
-from fustor_agent import lane, pump
+from fustor_agent import lane, outgoing, pump
 from fustor_agent.console.board import StatusBoard
 from fustor_agent.console.routes import PIPE_ACTIONS, build_app
 from fustor_agent.paths import Paths
@@ -109,6 +109,7 @@ def test_the_limits_are_those_of_the_code(table) -> None:
     assert rows["changed names remembered one by one"] == f"{context.max_pending:,} per pipe"
     assert rows["kernel output waiting to be looked at"].startswith(f"{FsParams().max_backlog_bytes:,} bytes")
     assert rows["rows in one batch"].startswith(f"{pump._BATCH_ROWS:,}; {pump._SHARED_BATCH_ROWS:,} ")
+    assert rows["bytes in one batch"].startswith(f"{outgoing.BATCH_BYTES:,}, ")
     assert rows["batches under way on a lane"] == str(lane.WINDOW_BATCHES)
     assert rows["one frame of a link"] == f"{MAX_FRAME_BYTES:,} bytes"
     assert rows["one request body at Fusion"] == f"{body:,} bytes"

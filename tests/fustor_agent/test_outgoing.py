@@ -2,7 +2,7 @@
 
 import weakref
 
-from fustor_agent.outgoing import Outgoing
+from fustor_agent.outgoing import BATCH_BYTES, Outgoing
 from fustor_event_model import (
     AuditEnd,
     DeleteEvent,
@@ -45,6 +45,19 @@ def test_what_was_added_is_counted_and_comes_out_as_it_was() -> None:
 def test_an_empty_batch_holds_nothing() -> None:
     batch = Outgoing()
     assert (batch.rows, batch.compared, batch.positions, batch.ends, batch.items) == (0, 0, [], [], [])
+
+
+def test_a_batch_is_full_by_its_rows_by_those_that_are_compared_or_by_its_bytes() -> None:
+    batch = Outgoing()
+    batch.add(ITEMS[0])
+    assert (batch.is_full(4), batch.is_full(3)) == (False, True)
+    batch.add(ITEMS[3])
+    assert (batch.is_full(11), batch.is_full(10)) == (False, True)
+    added = 0
+    while not batch.is_full(1_000_000):
+        batch.add(Listed(index=3, message_source=LANE, path=bytes(100_000)))
+        added += 1
+    assert added == BATCH_BYTES // 100_000 + 1
 
 
 def test_rows_are_not_kept_once_they_are_added() -> None:

@@ -39,7 +39,7 @@ from fustor_core.drivers import (
     Sync,
     Verify,
 )
-from fustor_event_model import AuditEnd, MessageSource, decode_fs_items
+from fustor_event_model import AuditEnd, Listed, MessageSource, decode_fs_items
 from fustor_supervisor.channel import Channel, FrameDecoder
 from fustor_supervisor.messages import Command as Order
 from waiting import until
@@ -348,6 +348,25 @@ def test_realtime_goes_first_then_scans_then_the_snapshot_then_the_audit(pump: P
         )
         yield
         assert [batch.lane for batch in end.hear_batches()] == [REALTIME, ON_DEMAND, SNAPSHOT, AUDIT]
+
+    pump.play(steps())
+
+
+def make_listed(lane: MessageSource) -> Listed:
+    return Listed(index=1, message_source=lane, path=bytes(3_000))
+
+
+def test_a_batch_of_long_paths_ends_before_it_has_so_many_rows(pump: Pump, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fustor_agent.outgoing.BATCH_BYTES", 10_000)
+    pump.driver.snapshot = [make_listed(SNAPSHOT) for _ in range(9)]
+
+    def steps() -> Steps:
+        end = pump.attach(1)
+        pump.driver.messages.extend(make_listed(REALTIME) for _ in range(9))
+        pump.tell(end, link.SessionNews("s", Role.LEADER))
+        yield
+        heard = [(batch.lane, len(decode_fs_items(batch.items))) for batch in end.hear_batches()]
+        assert heard == [(REALTIME, 4), (SNAPSHOT, 4)]
 
     pump.play(steps())
 

@@ -5,7 +5,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +281,32 @@ def test_one_directory_with_very_many_entries_comes_changes_and_goes(inside, pum
     beside(pump, change)
     beside(pump, lambda: subprocess.run(["rm", "-r", top], check=True) and None)
     assert set(pump.view.get_entries()) == set()
+
+
+@pytest.fixture
+def deep(inside: Path) -> Iterator[Path]:
+    """The name of a directory that is about to become so deep that only `rm` removes it."""
+    yield inside / "deep"
+    subprocess.run(["rm", "-rf", inside / "deep"], check=True)
+
+
+def test_what_is_remembered_of_a_directory_grows_with_its_name_and_not_with_its_path(deep, pump):
+    levels, name = 400, "n" * 200  # 80 kB of names, 16 MB of paths
+    deep.mkdir()
+    here = os.open(deep, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=here)
+        below = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    pump.take = lambda item: item.position is None or pump.source.acknowledge(item.position)  # and do not keep it
+    tracemalloc.start()
+    try:
+        pump.start_snapshot()
+        pump.finish_snapshot()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert pump.source.get_status().details["watches"] == levels + 2
+    assert taken < 4_000_000

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from fustor_event_model import FsRow, MessageSource, UpdateEvent
+from fustor_event_model import DeleteEvent, FsPath, FsRow, Listed, MessageSource, UpdateEvent
 from fustor_source_fs import bindings as b
 from fustor_source_fs.recorder import Found, Lost, Passed, Read, Recorder, Watched, read_recording
 from fustor_source_fs.records import Record
@@ -134,3 +134,15 @@ def test_what_was_thrown_away_is_noted(inside: Path, start_pump: Any) -> None:
 def test_something_else_is_no_recording() -> None:
     with pytest.raises(msgspec.DecodeError):
         read_recording(b'{"type": "nothing"}')
+
+
+def test_long_paths_are_counted() -> None:
+    recorder = Recorder(Tree(), half_bytes=100_000)
+    for number in range(1_000):
+        path = b"/%d" % number * 1_000
+        recorder.found(Listed(index=number, message_source=MessageSource.SNAPSHOT, path=path))
+        recorder.found(DeleteEvent(
+            index=number, message_source=MessageSource.REALTIME, event_schema="fs", table="files", prefix=path,
+            rows=[FsPath(b"gone")],
+        ))
+    assert 50_000 < len(repr(recorder._older + recorder._newer)) < 300_000

@@ -20,6 +20,7 @@ from fustor_source_fs.watches import Node, Tree
 _HALF_BYTES: Final = 1 << 20
 _ENTRY_BYTES: Final = 100
 _ROW_BYTES: Final = 300
+_PATHS: Final = ("prefix", "path", "before")
 _ROWS_OF_A_WALK: Final = 16
 """More of one directory are not kept when a walk finds them: all names of the tree would drive out what happened."""
 _WALKS: Final = frozenset((MessageSource.SNAPSHOT, MessageSource.AUDIT))
@@ -108,9 +109,10 @@ class Recorder:
         self._turn_over()
         rows = getattr(item, "rows", ())
         if len(rows) > _ROWS_OF_A_WALK and isinstance(item, UpdateEvent) and item.message_source in _WALKS:
-            self._add(Passed(item.prefix, item.index, len(rows)), 0)
+            self._add(Passed(item.prefix, item.index, len(rows)), len(item.prefix))
         else:
-            self._add(Found(item), _ROW_BYTES * len(rows))
+            paths = sum(len(getattr(item, name, b"")) for name in _PATHS)  # each may be as long as the tree is deep
+            self._add(Found(item), _ROW_BYTES * len(rows) + paths)
 
     def write(self, path: Path) -> None:
         """Write everything, oldest first, one JSON object a line; bytes are base64."""
