@@ -98,7 +98,6 @@ class Timeline:
             slow = (time - wanted) * _SLEW
             self._mark(Mark(start + slow, wanted + slow))
 
-
     def _mark(self, mark: Mark) -> None:
         """Set the newest mark; those that lay ahead of it were meant for what did not come."""
         while self.marks and self.marks[-1].index >= mark.index:
