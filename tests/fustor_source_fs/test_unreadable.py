@@ -78,6 +78,26 @@ def test_an_unreadable_directory_is_skipped_said_and_recovered_when_it_is_permit
     run_as_nobody(check)
 
 
+def test_of_a_path_that_no_system_call_takes_the_end_is_shown(inside, start_pump):
+    def check() -> None:
+        here = os.open(inside, os.O_RDONLY)
+        for _ in range(20):
+            os.mkdir("d" * 255, dir_fd=here)
+            below = os.open("d" * 255, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.mkdir("closed", 0, dir_fd=here)
+        os.close(here)
+        pump = start_pump()
+        pump.begin()
+        (shown,) = skipped(pump)
+        assert shown.startswith("...d")
+        assert shown.endswith("d/closed")
+        assert len(shown) == 4_096
+
+    run_as_nobody(check)
+
+
 def test_what_becomes_unreadable_keeps_its_rows_and_is_listed_when_it_is_permitted_again(inside, start_pump):
     def check() -> None:
         make(inside / "d", "f")

@@ -37,6 +37,7 @@ from fustor_source_fs.walk import Walk
 from fustor_source_fs.watches import Node, Tree
 
 _SKIPPED_SHOWN: Final = 100
+_PATH_SHOWN_BYTES: Final = 4_096
 _FED_AT_ONCE: Final = 100_000
 _END_OF_SNAPSHOT: Final = "\0snapshot-end"
 
@@ -334,7 +335,7 @@ class FsSource(SourceDriver):
             progress=None if self._snapshot is None else self._snapshot.progress,
             audit=AuditCoverage() if self._audit is None else self._audit.coverage,
             skipped={
-                (self._tree.get_path(node) or each.path).decode("utf-8", "backslashreplace"): each.reason
+                _show(self._tree.get_path(node) or each.path): each.reason
                 for node, each in skipped
             },
             details={
@@ -571,3 +572,10 @@ class FsSource(SourceDriver):
                 self._work.look(node, rest[0])
             else:
                 self._translator.mark_subtree_dirty(node)
+
+
+def _show(path: bytes) -> str:
+    """Return a path for people; of one that is longer than system calls take, its end."""
+    if len(path) > _PATH_SHOWN_BYTES:
+        path = b"..." + path[3 - _PATH_SHOWN_BYTES :]
+    return path.decode("utf-8", "backslashreplace")

@@ -47,7 +47,7 @@ class Pressure:
 
     def _read(self, kind: str) -> float | None:
         try:
-            said = _SOME.match((self._folder / kind).read_text("ascii"))
+            said = _SOME.match((self._folder / kind).read_text("utf-8"))
         except (OSError, UnicodeDecodeError):  # an old kernel, one that was started without it, or no /proc
             return None
         return float(said[1]) if said else None
