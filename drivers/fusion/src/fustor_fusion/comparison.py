@@ -1,7 +1,7 @@
 """Is what is stored of a directory just what an agent found there, and what follows if it is."""
 
 from collections.abc import Iterator
-from typing import Any
+from itertools import chain, starmap
 
 import msgspec
 
@@ -57,11 +57,8 @@ def is_empty(tree: Tree, directory: Directory) -> bool:
 
 
 def _read(tree: Tree, directory: Directory) -> Iterator[FsRow]:
-    columns: Any
-    for columns in tree.execute(_OWN, (directory.parent, directory.name)):
-        yield FsRow(*columns)
-    for columns in tree.execute(_CHILDREN, (directory.id,)):
-        yield FsRow(*columns)
+    own = tree.execute(_OWN, (directory.parent, directory.name))
+    return starmap(FsRow, chain(own, tree.execute(_CHILDREN, (directory.id,))))
 
 
 def _digest(rows: Iterator[FsRow]) -> tuple[int, bytes]:
