@@ -1,15 +1,16 @@
 """What was yielded and is not acknowledged yet, by position."""
 
-import struct
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from fustor_source_fs.watches import Node
 
-_POSITION: Final = struct.Struct(">Q")
+_POSITION_BYTES: Final = 8
 
 
-class Sent(NamedTuple):
+class Sent(msgspec.Struct, frozen=True, gc=False):
     """
     What one item covers.
 
@@ -41,7 +42,7 @@ class Inflight:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._next = 1
-        self._sent: dict[int, Sent] = {}
+        self._sent: dict[bytes, Sent] = {}
 
     def __len__(self) -> int:
         return len(self._sent)
@@ -56,16 +57,16 @@ class Inflight:
         moved: bool = False,
     ) -> bytes:
         """Remember what an item covers; returns its position."""
-        number = self._next
+        position = self._next.to_bytes(_POSITION_BYTES, "big")
         self._next += 1
         generation = 0 if node is None else node.generation
         since_s = self._now() if since_s is None else since_s
-        self._sent[number] = Sent(node, tuple(names), since_s, times, generation, moved)
-        return _POSITION.pack(number)
+        self._sent[position] = Sent(node, tuple(names), since_s, times, generation, moved)
+        return position
 
     def take(self, position: bytes) -> Sent | None:
         """Forget a position; returns what it covered, or None if that is settled already."""
-        return self._sent.pop(_POSITION.unpack(position)[0], None)
+        return self._sent.pop(position, None)
 
     def get_oldest_s(self) -> float | None:
         """Return since when the oldest change waits, monotonic seconds; None if nothing does."""

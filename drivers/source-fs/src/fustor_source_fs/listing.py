@@ -133,8 +133,12 @@ class Lister(Observer):
         except OSError as err:
             self._retries.skip(at.node, at.path, err)
             at.complete = False
-        yield from self._say_gone(at, [name for name in at.known - at.seen if name in at.node.children])
-        if at.complete and not self._must_stop(at):
+        gone = [name for name in at.known - at.seen if name in at.node.children]
+        if gone:
+            yield from self._say_gone(at, gone)
+            if self._must_stop(at):
+                return
+        if at.complete:
             at.node.listed = first
             self.listed += 1
             yield self._events.listed(at.node, at.path, first, at.lane, since_s=at.since_s, times=times)
@@ -168,10 +172,7 @@ class Lister(Observer):
         Returns:
             True when the listing may begin; otherwise it is made again.
         """
-        while not self._is_void(at):
-            arrived = self._tree.get_arrived(at.node)
-            if not arrived:
-                return True
+        while arrived := self._tree.get_arrived(at.node):
             above = arrived[0]  # one at a time: another row may get lost whenever one is taken
             path = self._tree.get_path(above)
             assert path is not None  # it is on the way to a node that has one
@@ -182,8 +183,10 @@ class Lister(Observer):
                 self._retries.defer(at.node, at.mark)
                 return False
             yield self._make_own_row(above, path, status, index, at)
-        self._work.mark_dirty(at.node, age=at.age)
-        return False
+            if self._is_void(at):
+                self._work.mark_dirty(at.node, age=at.age)
+                return False
+        return True
 
     def _make_own_row(
         self, node: Node, path: bytes, status: os.stat_result, index: int, at: _Listing
@@ -200,12 +203,15 @@ class Lister(Observer):
         A directory has them in no order, and a receiver that keeps them in order would write
         a page of its storage for nearly each.
         """
-        while names := self._read_sorted(at, entries):
+        while True:
+            names = self._read_sorted(at, entries)
             for start in range(0, len(names), CHUNK_ROWS):
                 yield names[start : start + CHUNK_ROWS]
+            if len(names) < _SORTED_NAMES:
+                return
 
     def _read_sorted(self, at: _Listing, entries: Iterator["os.DirEntry[str]"]) -> list[bytes]:
-        """Read the next part of a directory; an empty answer says that there is no more."""
+        """Read the next part of a directory; fewer than _SORTED_NAMES are the last."""
         names: list[str] = []
         try:
             while len(names) < _SORTED_NAMES:

@@ -84,7 +84,8 @@ class Moves:
             yield from self.wait()
             for item in items:
                 yield item
-                yield from self.wait()
+                if self._unanswered or self._translator.moves:
+                    yield from self.wait()
 
     def tell_between(self, items: Generator[Item, None, None]) -> Iterator[Item | None]:
         """Yield what is found, and whenever directories have moved meanwhile, that before all else."""
