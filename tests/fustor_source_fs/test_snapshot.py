@@ -213,6 +213,92 @@ def test_a_directory_that_came_by_a_rename_is_sent_and_not_compared(inside, know
     assert not [path for path in get_compared(pump.items) if path.startswith(b"/moved")]
 
 
+@pytest.fixture
+def old(inside: Path, start_still: Callable[..., Any]) -> Any:
+    """A pump that has read nothing yet, over a tree of which every directory is old enough for its times to tell."""
+    for below in ("d/e", "f"):
+        (inside / below).mkdir(parents=True)
+    for name in ("d/1", "d/e/2", "f/3"):
+        (inside / name).write_text(name)
+    pump = start_still()
+    pump.trust_all_times()
+    return pump
+
+
+def take_root(pump: Any, *, compares: bool) -> None:
+    """Take the part of a snapshot that the listing of the root is."""
+    pump.start_snapshot(compares=compares)
+    while not any(isinstance(item, Listed) for item in pump.items):
+        pump.step_snapshot()
+    assert {path for path, _ in get_rows(pump.items)} == {b"/", b"/d", b"/f"}
+
+
+def count_rows(pump: Any, path: bytes) -> int:
+    return sum(each == path for each, _ in get_rows(pump.items))
+
+
+@pytest.mark.parametrize("compares", [False, True])
+def test_a_directory_that_is_as_its_parents_listing_told_is_told_once(old: Any, compares: bool) -> None:
+    take_root(old, compares=compares)
+    old.finish_snapshot()
+    old.assert_exact()
+    assert sorted(path for path, _ in get_rows(old.items)) == sorted(old.view.rows)
+
+
+def test_a_directory_whose_times_say_nothing_is_told_again(inside: Path, old: Any) -> None:
+    old.source._lister._wall_ns = lambda: 0
+    take_root(old, compares=False)
+    old.finish_snapshot()
+    assert count_rows(old, b"/d") == 2
+
+
+def replace(directory: Path) -> None:
+    directory.rename(directory.with_name("was"))
+    directory.mkdir()
+    directory.with_name("was").rename(directory / "was")
+
+
+@pytest.mark.parametrize("compares", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [lambda d: d.chmod(0o700), lambda d: (d / "new").mkdir(), lambda d: (d / "1").unlink(), replace],
+    ids=["mode", "child", "gone", "replaced"],
+)
+def test_a_directory_that_changed_since_its_parents_listing_is_told_again_whoever_heard_of_it(
+    inside: Path, old: Any, make_blindfold: Callable[[Any], Any], change: Callable[[Path], None], compares: bool
+) -> None:
+    take_root(old, compares=compares)
+    with make_blindfold(old):
+        change(inside / "d")
+    old.finish_snapshot()
+    assert count_rows(old, b"/d") == 2
+    assert count_rows(old, b"/f") == 1
+    assert [each for each in old.differences() if not each.startswith(("/: ", "/was"))] == []
+
+
+def test_a_directory_whose_parents_listing_was_lost_is_told_again(old: Any) -> None:
+    old.start_snapshot()
+    old.step_snapshot()
+    lost = next(old.snapshot)
+    assert [row.path for row in lost.rows] == [b"d", b"f"]
+    old.step_snapshot()
+    old.source.recover(lost.position)
+    while old.step_snapshot():
+        pass
+    assert {b"/d", b"/d/1", b"/d/e", b"/d/e/2", b"/f", b"/f/3"} == old.view.rows.keys() - {b"/"}
+    old.sync()
+    old.assert_exact()
+
+
+def test_a_second_snapshot_relies_on_nothing_that_the_first_told(old: Any) -> None:
+    take_root(old, compares=False)
+    old.view = type(old.view)()
+    old.start_snapshot()
+    old.finish_snapshot()
+    old.sync()
+    old.assert_exact()
+
+
 @pytest.mark.parametrize("compares", [False, True])
 def test_its_progress_grows_from_nothing_to_all_whatever_moves_meanwhile(
     tree, start_still, operations, compares: bool
@@ -257,6 +343,8 @@ def test_whatever_changes_between_and_during_snapshots_the_view_is_the_tree(
     pump = start_pump()
     for _ in range(6):
         pump = succeed(pump)
+        if seed % 2:
+            pump.trust_times_soon()
         pump.answers_at_once = False
         for _ in range(rng.randrange(30)):
             changes.step()

@@ -296,6 +296,8 @@ class FsSource(SourceDriver):
             if not sent.names:
                 sent.node.arrived = True
                 sent.node.void_listing()
+                for child in sent.node.children.values():
+                    child.told = 0
                 self._work.mark_dirty(sent.node, age=0)
             for name in sent.names:
                 if name in sent.node.children:

@@ -59,7 +59,13 @@ class Lister(Observer):
         self.listed = 0
 
     def list_directory(
-        self, node: Node, lane: MessageSource, found: Callable[[Node], None], *, mark: Group | None = None
+        self,
+        node: Node,
+        lane: MessageSource,
+        found: Callable[[Node], None],
+        *,
+        mark: Group | None = None,
+        is_told: bool = False,
     ) -> Iterator[FsItem]:
         """
         Watch a directory, then list it; yield its own row, its children's and `Listed`.
@@ -72,6 +78,7 @@ class Lister(Observer):
             lane: On which the events go.
             found: Called with the node of each subdirectory.
             mark: The work this fulfils, if it is work.
+            is_told: The listing of its parent went before on this lane; a row that would say the same is left out.
         """
         path = self._tree.get_path(node)
         fd = None if path is None else self._places.open(node, path, mark)
@@ -83,7 +90,7 @@ class Lister(Observer):
                 at = _Listing(node, path, fd, lane, mark)
                 announced = yield from self._announce(at)
                 if announced:
-                    yield from self._list(at, found)
+                    yield from self._list(at, found, is_told=is_told)
             ended = True
         finally:
             if fd is not None:
@@ -109,17 +116,19 @@ class Lister(Observer):
 
     # -- private ---------------------------------------------------------------------------
 
-    def _list(self, at: _Listing, found: Callable[[Node], None]) -> Iterator[FsItem]:
+    def _list(self, at: _Listing, found: Callable[[Node], None], *, is_told: bool) -> Iterator[FsItem]:
         first = self._clock.stamp()
         status = os.fstat(at.fd)
         self._count_looks(1)
         times = self._get_trusted_times(status)
         at.node.times = None
-        yield self._make_own_row(at.node, at.path, status, first, at)
-        # Whatever is yielded may be taken much later. What moved meanwhile is listed again
-        # under its new path, and what is looked at from here on must not go under the old one.
-        if self._must_stop(at):
-            return
+        told, at.node.told = at.node.told, 0
+        if at.node.arrived or not (is_told and told and told == self._get_look(status)):
+            yield self._make_own_row(at.node, at.path, status, first, at)
+            # Whatever is yielded may be taken much later. What moved meanwhile is listed again
+            # under its new path, and what is looked at from here on must not go under the old one.
+            if self._must_stop(at):
+                return
         try:
             with os.scandir(at.fd) as entries:
                 for names in self._read_names(at, entries):
@@ -164,6 +173,11 @@ class Lister(Observer):
     def _get_trusted_times(self, status: os.stat_result) -> tuple[int, int] | None:
         times = (status.st_mtime_ns, status.st_ctime_ns)
         return times if max(times) <= self._wall_ns() - _TRUSTED_AGE_NS else None
+
+    def _get_look(self, status: os.stat_result) -> int:
+        """Return a number that a directory keeps as long as nothing in its row changes; 0 if its times say nothing."""
+        times = self._get_trusted_times(status)
+        return 0 if times is None else hash((status.st_dev, status.st_ino, times))
 
     def _announce(self, at: _Listing) -> Generator[FsEvent, None, bool]:
         """
@@ -237,7 +251,9 @@ class Lister(Observer):
                     status = os.stat(name, dir_fd=fd, follow_symlinks=False)
                     if S_ISDIR(status.st_mode):
                         at.seen.add(name)
-                        found(self._places.get_child(node, name, status, at.age))
+                        child = self._places.get_child(node, name, status, at.age)
+                        child.told = self._get_look(status) if at.lane is MessageSource.SNAPSHOT else 0
+                        found(child)
                     else:
                         if name in known:
                             self._places.drop_child(node, name)

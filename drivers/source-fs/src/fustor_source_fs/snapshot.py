@@ -76,11 +76,13 @@ class Snapshot:
         """Yield all but the end; None while answers are outstanding, and now and then in a large directory."""
         while self._differing or self._ahead or self._asked:
             self._absorb()
+            is_told = False
             if self._differing:  # the oldest first, so that what is above goes before what is below
                 node = next(iter(self._differing))
                 how = self._differing.pop(node)
             elif self._ahead:
                 node, how = self._ahead.popitem()
+                is_told = how is _How.SEND_ALL
             else:
                 yield None
                 continue
@@ -92,7 +94,7 @@ class Snapshot:
                     yield from self._compare(node)
                     continue
                 else:
-                    yield from self._lister.list_directory(node, _LANE, found.append)
+                    yield from self._lister.list_directory(node, _LANE, found.append, is_told=is_told)
             self._add(node, found, how)
 
     @property

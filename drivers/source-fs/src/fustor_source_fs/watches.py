@@ -31,6 +31,7 @@ class Node:
         "name",
         "parent",
         "times",
+        "told",
         "watch",
     )
 
@@ -45,6 +46,8 @@ class Node:
         """Index of the last complete listing, negative if it was not sent; 0 if there was none."""
         self.times: tuple[int, int] | None = None
         """mtime and ctime, nanoseconds, as its last acknowledged listing began; None if they say nothing."""
+        self.told = 0
+        """Which state its parent's listing told of in a snapshot, as a hash; 0 if that is no longer to be relied on."""
         self.heat = 0
         """When something was last known to happen in it, whole seconds since the epoch."""
         self.generation = 0
