@@ -36,8 +36,6 @@ from fustor_source_fs.translate import Translator
 from fustor_source_fs.walk import Walk
 from fustor_source_fs.watches import Node, Tree
 
-_SKIPPED_SHOWN: Final = 100
-_PATH_SHOWN_BYTES: Final = 4_096
 _FED_AT_ONCE: Final = 100_000
 _END_OF_SNAPSHOT: Final = "\0snapshot-end"
 
@@ -325,7 +323,6 @@ class FsSource(SourceDriver):
         """Return how the source stands."""
         oldest = [age for age in (self._work.get_oldest_s(), self._inflight.get_oldest_s()) if age is not None]
         pressure = self._pressure.get_percent()
-        skipped = list(self._retries.skipped.items())[:_SKIPPED_SHOWN]
         return SourceStatus(
             pending=self._work.pending_count,
             dirty=self._work.dirty_count,
@@ -336,10 +333,7 @@ class FsSource(SourceDriver):
             not_current_because=self._why_not_current(),
             progress=None if self._snapshot is None else self._snapshot.progress,
             audit=AuditCoverage() if self._audit is None else self._audit.coverage,
-            skipped={
-                _show(self._tree.get_path(node) or each.path): each.reason
-                for node, each in skipped
-            },
+            skipped=self._retries.describe(),
             details={
                 "directories": self._tree.size,
                 "watches": self._tree.watch_count,
@@ -574,10 +568,3 @@ class FsSource(SourceDriver):
                 self._work.look(node, rest[0])
             else:
                 self._translator.mark_subtree_dirty(node)
-
-
-def _show(path: bytes) -> str:
-    """Return a path for people; of one that is longer than system calls take, its end."""
-    if len(path) > _PATH_SHOWN_BYTES:
-        path = b"..." + path[3 - _PATH_SHOWN_BYTES :]
-    return path.decode("utf-8", "backslashreplace")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, NamedTuple
 
 from fustor_source_fs.pending import Group, Work
@@ -9,6 +10,8 @@ from fustor_source_fs.watches import Node, Tree
 
 _LOOK_AGAIN_S: Final = 0.02
 _ROOT_RETRY_S: Final = 1.0
+_SKIPPED_SHOWN: Final = 100
+_PATH_SHOWN_BYTES: Final = 4_096
 
 
 class Skipped(NamedTuple):
@@ -77,6 +80,11 @@ class Retries:
             del self.skipped[node]
             self._work.mark_dirty(node)
 
+    def describe(self) -> dict[str, str]:
+        """Return the paths of unreadable directories, at most the first hundred, and why they are."""
+        first = islice(self.skipped.items(), _SKIPPED_SHOWN)
+        return {_show(self._tree.get_path(node) or skipped.path): skipped.reason for node, skipped in first}
+
     def get_next_s(self) -> float | None:
         """Return when `retry_due` has something to do, monotonic seconds."""
         times = [each[0] for each in self._deferred] + [each.retry_at_s for each in self.skipped.values()]
@@ -86,3 +94,10 @@ class Retries:
 def get_age(taken: Group | None) -> int:
     """Return the age of work that follows from other work; what a snapshot or audit leaves is as old as any."""
     return 0 if taken is None else taken.age
+
+
+def _show(path: bytes) -> str:
+    """Return a path for people; of one that is longer than system calls take, its end."""
+    if len(path) > _PATH_SHOWN_BYTES:
+        path = b"..." + path[3 - _PATH_SHOWN_BYTES :]
+    return path.decode("utf-8", "backslashreplace")
