@@ -12,6 +12,7 @@ from agent import AgentUnderTest
 from bench import make_tree
 from fusion import FusionUnderTest
 from oracle import differences, walk
+from processes import descendants, kill_all
 from treeops import RandomTree
 from waiting import until
 
@@ -93,7 +94,9 @@ def test_a_snapshot_that_was_cut_off_goes_on_at_the_directory_where_it_was(
     fusion = FusionUnderTest(tmp_path / "fusion").start()
     try:
         agent = start_agent(config=fusion.write_agent_config(tmp_path / "agent-config.yaml", tree))
+        processes = until(lambda: list_processes(agent), within_s=60, what="source, pusher and console")
         until(lambda: count_names(fusion) > 5_000, within_s=60, what="some of the tree in the view")
+        kill_all(processes)  # at once: all these names take a tenth of a second
         agent.crash()
         fusion.stop()  # what it had accepted is applied
         held = fusion.start().export(sync_s=None)
@@ -112,6 +115,13 @@ def test_a_snapshot_that_was_cut_off_goes_on_at_the_directory_where_it_was(
 
 def parent(path: bytes) -> bytes:
     return path.rpartition(b"/")[0]
+
+
+def list_processes(agent: AgentUnderTest) -> set[int]:
+    """Return the pids of the supervisor and its workers; none before there are three."""
+    assert agent.process is not None
+    workers = descendants(agent.process.pid)
+    return {agent.process.pid, *workers} if len(workers) == 3 else set()
 
 
 def count_names(fusion: FusionUnderTest) -> int:
