@@ -13,8 +13,8 @@ class Clocks:
     def __init__(self) -> None:
         self.wall, self.boottime = 1_000 * HOUR, 5
 
-    def make(self, newest: int = 0) -> ArrivalClock:
-        return ArrivalClock(newest, wall=lambda: self.wall, boottime=lambda: self.boottime)
+    def make(self, newest: int = 0, kept: str = "", boot_id: str = "one") -> ArrivalClock:
+        return ArrivalClock(newest, kept, boot_id=boot_id, wall=lambda: self.wall, boottime=lambda: self.boottime)
 
     def pass_by(self, time_ns: int) -> None:
         self.wall += time_ns
@@ -66,3 +66,25 @@ def test_whatever_the_wall_clock_does_it_goes_as_time_passes(clocks, seed):
         stamp = clock.stamp()
         assert stamp > last
         last = stamp
+
+
+@pytest.mark.parametrize("step", [-HOUR, HOUR])
+def test_another_process_goes_on_with_it_in_the_same_boot_and_begins_anew_in_another(clocks, step):
+    kept = clocks.make().state
+    before = clocks.wall
+    clocks.wall += step
+    clocks.pass_by(9)
+    same = clocks.make(newest=before, kept=kept)
+    assert same.state == kept
+    assert same.read() == before + 9
+    other = clocks.make(newest=before, kept=kept, boot_id="two")
+    assert other.state != kept
+    assert other.read() == max(before, clocks.wall)
+
+
+@pytest.mark.parametrize("boot_id", ["", "one"])
+def test_what_cannot_be_the_same_clock_is_not_gone_on_with(clocks, boot_id):
+    kept = clocks.make(boot_id=boot_id).state
+    newest = clocks.wall + HOUR * bool(boot_id)
+    clock = clocks.make(newest=newest, kept=kept, boot_id=boot_id)
+    assert clock.read() == newest

@@ -9,6 +9,7 @@ import pytest
 from fustor_event_model import DeleteEvent, FsItem, FsPath, MessageSource
 
 S = 10**9
+NEAR = 5 * 10**6
 SKEWS = [(600, 0), (0, 600), (-600, 0), (0, -600), (86_400 * 365 * 20, -86_400)]
 
 
@@ -18,10 +19,13 @@ class Skewed:
     def __init__(self, fusion: Any, make: Any, skew_s: int, *, name: str = "agent") -> None:
         self.make = make
         self.skew_ns = skew_s * S
-        self.agent = make.agent(fusion, name=name, clock=self.read())
+        began = self.read()
+        self.agent = make.agent(fusion, name=name, clock=began)
+        self.unknown_ns = self.read() - began
+        """The longest that a request took: its clock is known at least as exactly as that."""
         assert self.agent.beat().ok
         for _ in range(5):  # by the one that takes least Fusion knows the difference best
-            assert self.agent.push(clock=self.read()).ok
+            self._push()
 
     def read(self) -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 1_700_000_000 * S + self.skew_ns
@@ -44,14 +48,23 @@ class Skewed:
         assert self.agent.snapshot(update, self.make.listed(index, b"/"), clock=self.read()).ok
 
     def _say(self, tell: Callable[[int], FsItem]) -> None:
-        index = self.read()
-        assert self.agent.push(tell(index), clock=self.read()).ok
+        self._push(tell(self.read()))
+
+    def _push(self, *items: FsItem) -> None:
+        began = self.read()
+        assert self.agent.push(*items, clock=began).ok
+        self.unknown_ns = max(self.unknown_ns, self.read() - began)
 
 
 @pytest.fixture(params=SKEWS, ids=str)
 def pair(request, fusion, make) -> list[Skewed]:
     return [Skewed(fusion, make, skew_s, name=f"agent-{number}")
             for number, skew_s in enumerate(request.param)]
+
+
+def let_time_pass(*agents: Skewed) -> None:
+    """Let what they see next be later than what they saw, however inexactly their clocks are known."""
+    time.sleep((sum(agent.unknown_ns for agent in agents) + 2 * NEAR) / S)
 
 
 def list_names(fusion) -> set[str]:
@@ -63,6 +76,7 @@ def test_what_vanished_between_two_agents_is_gone(fusion, pair):
     leader.snapshot(b"stays", b"goes")
     leader.see(b"goes")
     assert list_names(fusion) == {"stays", "goes"}
+    let_time_pass(*pair)
     fusion.agent.delete(f"{fusion.base}/pipe/session/{leader.agent.id}")
     follower.snapshot(b"stays")
     assert list_names(fusion) == {"stays"}
@@ -72,9 +86,12 @@ def test_what_one_misses_is_gone_and_what_the_other_sees_after_is_there(fusion, 
     leader, follower = pair
     leader.snapshot(b"a", b"b")
     for first, second in ((leader, follower), (follower, leader), (leader, follower)):
+        let_time_pass(*pair)
         first.see(b"a", b"b")
+        let_time_pass(*pair)
         second.miss(b"a")
         assert list_names(fusion) == {"b"}
+        let_time_pass(*pair)
         first.see(b"a")
         assert list_names(fusion) == {"a", "b"}
 
@@ -89,6 +106,27 @@ def test_the_order_of_one_agents_own_looks_is_kept_when_its_clock_is_set_between
     agent.agent.push(make.update(index, b"/", [make.row(b"a", size=9)]), epoch=2, clock=agent.read())
     agent.agent.push(make.update(late, b"/", [make.row(b"a", size=1)]), epoch=2, clock=agent.read())
     assert fusion.get("p/tree", path="/a").json()["size"] == 9
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_push_that_comes_late_after_a_refusal_or_a_restart_of_fusion_shows_no_error_of_a_clock(
+        tmp_path, make, restarts):
+    fusion = make.fusion(make.config(tmp_path))
+    leader, follower = [Skewed(fusion, make, skew_s, name=name) for name, skew_s in (("a", 0), ("b", -600))]
+    leader.snapshot(b"a")
+    old = make.update(follower.read() - 120 * S, b"/", [make.row(b"a")])
+    assert follower.agent.push(old, clock=follower.read()).ok
+    assert follower.agent.push(make.listed(1, b"/"), lane="snapshot").status_code == 409
+    if restarts:
+        fusion.stop()
+        fusion = leader.agent.fusion = follower.agent.fusion = make.fusion(make.config(tmp_path))
+    try:
+        leader.miss(b"a")
+        sent = follower.read() - 60 * S
+        assert follower.agent.push(make.update(sent, b"/", [make.row(b"a")]), clock=sent).ok
+        assert list_names(fusion) == set()
+    finally:
+        fusion.stop()
 
 
 @pytest.mark.parametrize("skew_s", [0, 600, -600, -86_400 * 365 * 20])

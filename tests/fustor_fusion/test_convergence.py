@@ -12,7 +12,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -34,7 +34,7 @@ from fustor_event_model import (
 from fustor_fusion.arbiter import Applied
 from fustor_fusion.errors import RequestRefused
 from fustor_fusion.ingest import apply_push, note_clock
-from fustor_fusion.positions import read_newest
+from fustor_fusion.positions import make_clock, read_newest
 from fustor_fusion.schema import ROOT_ID, open_database
 from fustor_fusion.store import Writer
 
@@ -162,31 +162,46 @@ class Batch(NamedTuple):
 class View:
     """What Fusion's writing thread does, without the thread."""
 
-    def __init__(self, folder: Path) -> None:
-        self.db, _ = open_database(folder / "view.db")
-        self.db.execute("PRAGMA synchronous=OFF")  # nothing here is about the disk
-        self.writer = Writer(self.db)
-
+    def __init__(self, folder: Path, world: World) -> None:
+        self._folder = folder
+        self._world = world
         self.present: dict[str, int] = {}
         """The agents that have a session, and their highest index before it."""
         self.moved = 0
+        self.start()
 
-    def open(self, agent: str, *, clock: int, arrived: int) -> None:
-        note_clock(self.writer, False, agent=agent, pipe="p", clock=clock, arrived=arrived)
+    def start(self, *, error: int = 0, boot_id: str = "one") -> None:
+        """Serve what is stored, in a boot of a machine whose wall clock is wrong by so much."""
+        self.db, _ = open_database(self._folder / "view.db")
+        self.db.execute("PRAGMA synchronous=OFF")  # nothing here is about the disk
+        self.writer = Writer(self.db, make_clock(
+            self.db, boot_id=boot_id, wall=lambda: self._world.now + error, boottime=lambda: self._world.now))
+
+    def restart(self, *, error: int, boot_id: str) -> None:
+        """End without a word, and serve again."""
+        self.db.close()
+        self.start(error=error, boot_id=boot_id)
+
+    def fail(self) -> None:
+        """Forget, as after a rollback, what is not in the database."""
+        for each in (self.writer.tree, self.writer.arbiter, self.writer.positions):
+            each.forget()
+
+    def open(self, agent: str, *, clock: int) -> None:
+        note_clock(self.writer, False, agent=agent, pipe="p", clock=clock, arrived=self.writer.arrivals.read())
         self.writer.positions.save()
         self.present[agent] = read_newest(self.db, agent, "p")
         self.db.execute("INSERT OR REPLACE INTO sessions VALUES(?, x'', 0)", (agent,))
 
-    def push(self, body: bytes, *, agent: str, leads: bool, clock: int, arrived: int) -> Applied:
+    def push(self, body: bytes, *, agent: str, leads: bool, clock: int) -> Applied:
         self.db.execute("BEGIN")
         try:
             applied = apply_push(self.writer, False, body=body, agent=agent, pipe="p", session_id=agent, leads=leads,
                                  present=[(name, "p", before) for name, before in self.present.items()],
-                                 clock=clock, arrived=arrived)
+                                 clock=clock, arrived=self.writer.arrivals.read())
         except RequestRefused:
             self.db.execute("ROLLBACK")
-            for each in (self.writer.tree, self.writer.arbiter, self.writer.positions):
-                each.forget()
+            self.fail()
             raise
         self.writer.tree.save()
         self.writer.positions.save()
@@ -220,14 +235,18 @@ class Agent:
         view: Where it pushes.
         skew: By how much its clock is wrong, at first; that of another process may differ as much in any way.
         delay: What a push may take at most; the clocks' difference is not known more exactly.
+        overtakes: Batches of different lanes come in any order, and not in that in which they were made.
     """
 
-    def __init__(self, name: str, world: World, view: View, *, skew: int = 0, delay: int = 0) -> None:
+    def __init__(
+        self, name: str, world: World, view: View, *, skew: int = 0, delay: int = 0, overtakes: bool = False
+    ) -> None:
         self.name = name
         self.world = world
         self.view = view
         self.skew = self.error = skew
         self.delay = delay
+        self.overtakes = overtakes
         self.leads = False
         self.alive = True
         self.epoch = 0
@@ -241,7 +260,7 @@ class Agent:
         self.error = max(self.world.rng.choice((self.error, self.skew, -self.skew)), self.index + 1 - self.world.now)
         self.alive = True
         clock = max(self.index, self.world.now + self.error)
-        self.view.open(self.name, clock=clock, arrived=self.world.now)
+        self.view.open(self.name, clock=clock)
         self.pending: dict[Way, None] = {}
         self.known: dict[int, Way] = {}
         self.walks: dict[MessageSource, deque[Way]] = {}
@@ -396,7 +415,8 @@ class Agent:
         todo += [lambda lane=lane: self.list_one(lane) for lane in self.walks]  # type: ignore[misc]
         waiting = {lane: queue[0].number for lane, queue in self.lanes.items() if queue}
         if waiting:
-            todo.append(lambda: self.deliver(min(waiting, key=waiting.__getitem__)))
+            lane = self.world.rng.choice(list(waiting)) if self.overtakes else min(waiting, key=waiting.__getitem__)
+            todo.append(lambda: self.deliver(lane))
         if todo:
             self.world.rng.choice(todo)()
 
@@ -409,7 +429,7 @@ class Agent:
     def _push(self, body: bytes) -> Applied:
         """Push something, with what the clock said when that began."""
         clock = max(self.index, self.world.now - self.world.rng.randrange(self.delay + 1) + self.error)
-        return self.view.push(body, agent=self.name, leads=self.leads, clock=clock, arrived=self.world.now)
+        return self.view.push(body, agent=self.name, leads=self.leads, clock=clock)
 
     def _send(self, lane: MessageSource, items: list[FsItem], names: set[Way], *, is_walk: bool = False) -> None:
         seq = self.seqs[lane] = self.seqs.get(lane, 0) + 1
@@ -466,14 +486,20 @@ class Simulation:
         seed: Decides everything.
         skews: One agent each.
         delay: What a push may take at most.
+        overtakes: As in `Agent`.
+        fails: Fusion fails, too: its transactions, and its process, and its clock may be set meanwhile.
     """
 
-    def __init__(self, folder: Path, seed: int, skews: tuple[int, ...], *, delay: int = 0) -> None:
+    def __init__(
+        self, folder: Path, seed: int, skews: tuple[int, ...], *, delay: int = 0, overtakes: bool = False,
+        fails: bool = False,
+    ) -> None:
         self.rng = random.Random(seed)
         self.world = World(self.rng)
-        self.view = View(folder)
+        self.view = View(folder, self.world)
         self.delay = delay
-        self.agents = [Agent(f"agent-{number}", self.world, self.view, skew=skew, delay=delay)
+        self.fails = fails
+        self.agents = [Agent(f"agent-{number}", self.world, self.view, skew=skew, delay=delay, overtakes=overtakes)
                        for number, skew in enumerate(skews)]
         self.promote()
 
@@ -508,6 +534,10 @@ class Simulation:
         elif dice < 0.38:
             agent.die()
             self.promote()
+        elif dice < 0.40 and self.fails:
+            self.view.fail()
+        elif dice < 0.41 and self.fails:
+            self.view.restart(error=self.rng.choice((0, 3600 * S, -3600 * S)), boot_id=self.rng.choice(("one", "two")))
         else:
             agent.step()
 
@@ -547,12 +577,12 @@ class Simulation:
 def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulation]]:
     made: list[Simulation] = []
 
-    def make(*skews: int, seed: int | None = None, delay: int = 0) -> Simulation:
+    def make(*skews: int, seed: int | None = None, **how: Any) -> Simulation:
         folder = tmp_path / str(len(made))
         folder.mkdir()
         seed = random.randrange(1 << 30) if seed is None else seed
         print(f"seed {seed}")
-        made.append(Simulation(folder, seed, skews, delay=delay))
+        made.append(Simulation(folder, seed, skews, **how))
         return made[-1]
 
     yield make
@@ -573,12 +603,17 @@ def test_one_agent_converges_to_the_tree(simulate, steps: int) -> None:
 
 @pytest.mark.parametrize("steps", STEPS)
 def test_two_agents_of_which_each_may_die_converge_to_the_tree(simulate, steps: int) -> None:
-    simulate(0, 0).run(steps, quiet_every=40)
+    simulate(0, 0, overtakes=True).run(steps, quiet_every=40)
 
 
 @pytest.mark.parametrize("steps", STEPS)
 def test_agents_whose_clocks_differ_by_minutes_converge(simulate, steps: int) -> None:
     simulate(600 * S, -200 * S, 3600 * S).run(steps, quiet_every=40)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_agents_converge_while_fusion_fails_and_its_clock_is_set(simulate, steps: int) -> None:
+    simulate(600 * S, -200 * S, 3600 * S, overtakes=True, fails=True).run(steps, quiet_every=40)
 
 
 @pytest.mark.parametrize("steps", STEPS)

@@ -119,6 +119,37 @@ def test_a_clock_of_fusions_that_begins_anew_is_followed():
     assert clocks.get_worst(60) <= NEAR
 
 
+@pytest.mark.parametrize("seed", range(50))
+def test_an_index_keeps_its_time_whatever_is_found_later(seed):
+    rng = random.Random(seed)
+    timeline, now, error, newest = Timeline(), 1_000_000 * S, 0, 0
+    placed: dict[int, int] = {}
+    for _ in range(60):
+        now += rng.randrange(1, 3 * S)
+        if rng.random() < 0.1:
+            error = rng.choice((0, 600 * S, -600 * S, rng.randrange(-5 * S, 5 * S)))
+            timeline.begin()
+        index = max(newest + 1, now + error)
+        newest = index
+        if rng.random() < 0.3:  # one that waited on another lane
+            index -= rng.randrange(5 * S)
+        timeline.compare(newest, now + rng.choice((0, 0, 300 * MS)), index)
+        timeline.newest = max(timeline.newest, index)
+        placed[index] = timeline.place(index)
+        assert placed == {index: timeline.place(index) for index in placed}
+    assert [time for _, time in sorted(placed.items())] == sorted(placed.values())
+
+
+def test_what_comes_late_at_first_shows_no_error_of_a_clock_that_was_found_right_before():
+    clocks = Clocks(3, error=600 * S)
+    for _ in range(20):
+        clocks.push(delay=0)
+    clocks.timeline = Timeline(clocks.timeline.marks, clocks.timeline.newest, goes_on=True)
+    clocks.push(delay=5 * S)
+    clocks.push(delay=0)
+    assert clocks.get_worst(6) <= NEAR
+
+
 def test_what_was_stored_before_times_were_told_stays_in_order():
     timeline = Timeline([], newest=50 * S)
     assert timeline.place(50 * S) == 50 * S

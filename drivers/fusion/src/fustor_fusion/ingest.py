@@ -19,7 +19,7 @@ from fustor_fusion.arbiter import MAX_INDEX, Applied
 from fustor_fusion.comparison import Differing
 from fustor_fusion.errors import RequestRefused
 from fustor_fusion.paths import BadPath, normalise_text, split_path
-from fustor_fusion.positions import CLOCK, NEWEST, Owner
+from fustor_fusion.positions import NEWEST, Owner
 from fustor_fusion.protocol import SentinelUpdate
 from fustor_fusion.rules import SUSPECT
 from fustor_fusion.store import Writer
@@ -57,8 +57,7 @@ def note_clock(writer: Writer, _: bool, *, agent: str, pipe: str, clock: int, ar
     """Compare the clock of an agent that begins a session with Fusion's, before it says anything by it."""
     owner = writer.positions.get_owner(agent, pipe)
     owner.timeline.begin()
-    if owner.timeline.compare(clock, arrived, clock):
-        owner.changed.add(CLOCK)
+    writer.positions.compare(owner, clock=clock, arrived=arrived, first=clock)
 
 
 def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: str, session_id: str, leads: bool,
@@ -98,8 +97,9 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
                                   if isinstance(item, Unchanged)])
 
     timeline = owner.timeline
-    if clock and timeline.compare(clock, arrived, min((item.index for item in items), default=clock)):
-        owner.changed.add(CLOCK)
+    if clock:
+        first = min((item.index for item in items), default=clock)
+        writer.positions.compare(owner, clock=clock, arrived=arrived, first=first)
 
     def takes_moves() -> bool:
         if not leads or present is None or len(present) > 1:

@@ -104,8 +104,16 @@ def _add_clocks(connection: apsw.Connection) -> None:
     connection.execute(_ADD_CLOCKS)
 
 
+# With which clock of Fusion's an owner's was compared last, see arrival.py.
+_ADD_RULERS = "ALTER TABLE owners ADD COLUMN ruler TEXT NOT NULL DEFAULT ''"
+
+
+def _add_rulers(connection: apsw.Connection) -> None:
+    connection.execute(_ADD_RULERS)
+
+
 _STEPS: Final[tuple[Callable[[apsw.Connection], None], ...]] = (
-    _add_totals, _add_changes, _add_blind_spots, _add_clocks,
+    _add_totals, _add_changes, _add_blind_spots, _add_clocks, _add_rulers,
 )
 """What makes version 2 of version 1, version 3 of version 2, and so on; a step once released never changes."""
 
@@ -149,7 +157,7 @@ def open_reader(path: Path) -> apsw.Connection:
 
 
 def read_meta(connection: apsw.Connection) -> dict[str, Any]:
-    """Return what the database says about itself: generation and next number."""
+    """Return what the database says about itself: generation, next number, and what is kept of Fusion's clock."""
     execute: Callable[..., Any] = connection.execute
     return dict(execute("SELECT key, value FROM meta").fetchall())
 

@@ -16,7 +16,7 @@ from fustor_fusion.arbiter import Arbiter
 from fustor_fusion.arrival import ArrivalClock
 from fustor_fusion.changes import read_newest
 from fustor_fusion.errors import FusionError, StoreUnavailable
-from fustor_fusion.positions import Positions
+from fustor_fusion.positions import Positions, make_clock
 from fustor_fusion.removal import purge
 from fustor_fusion.schema import BUSY_TIMEOUT_MS, ROOT_ID, mark_damaged, open_database, read_meta
 from fustor_fusion.totals import read_sums
@@ -39,14 +39,15 @@ class Writer:
 
     Args:
         connection: The writing connection, inside a transaction while work runs.
+        arrivals: Fusion's clock; None makes it.
     """
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, arrivals: ArrivalClock | None = None) -> None:
         self.db = connection
         self.tree = Tree(connection)
         self.arbiter = Arbiter(self.tree)
-        self.positions = Positions(connection)
-        self.arrivals = ArrivalClock(self.positions.read_newest())
+        self.arrivals = arrivals or make_clock(connection)
+        self.positions = Positions(connection, self.arrivals)
         self.rows_applied = 0
 
 

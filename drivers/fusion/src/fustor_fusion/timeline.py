@@ -1,8 +1,9 @@
 """Where the indices of one agent lie in Fusion's time, so that those of different agents can be compared."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
+from math import gcd
 from typing import Final
 
 import msgspec
@@ -34,14 +35,15 @@ class Timeline:
         marks: What was found so far, in order: straight lines lead from one to the next, and behind the last and
             before the first one an index advances as time does. Without any, an index is a time.
         newest: The highest index that came.
+        goes_on: Fusion's clock is still the one by which that was found: what comes late at first shows no error.
     """
 
     __slots__ = ("_differences", "marks", "newest")
 
-    def __init__(self, marks: Sequence[Mark] = (), newest: int = 0) -> None:
+    def __init__(self, marks: Sequence[Mark] = (), newest: int = 0, *, goes_on: bool = False) -> None:
         self.marks = list(marks)
         self.newest = newest
-        self._differences: deque[int] = deque(maxlen=_SAMPLES)
+        self._differences: deque[int] = deque([self._get_difference()] * (goes_on and newest > 0), maxlen=_SAMPLES)
 
     def place(self, index: int) -> int:
         """Return the time of an index; never negative."""
@@ -75,28 +77,43 @@ class Timeline:
         is_first = not self._differences
         self._differences.append(arrived - clock)
         difference = min(self._differences)
-        last = self.marks[-1] if self.marks else Mark(0, 0)
-        error = difference - (last.time - last.index)
+        error = difference - self._get_difference()
         if abs(error) <= _NEAR_NS or (not self.marks and 0 < error < _SHORT_NS):
             return False
         if error > 0 and not is_first and len(self._differences) < _SAMPLES:
             return False  # the next may come faster
-        self._begin_at(max(min(first, clock), self.newest + 1), difference)
+        self._begin_at(min(first, clock), difference)
         return True
+
+    def _get_difference(self) -> int:
+        """Return by how much the times of indices that are still to come are taken to be higher."""
+        return self.marks[-1].time - self.marks[-1].index if self.marks else 0
 
     def _begin_at(self, start: int, difference: int) -> None:
         """Have the time differ so much from an index, from one on that has not come; slowly, if it would go back."""
-        wanted = time = start + difference
+        reached = -1
         if self.newest:
-            reached = self.place(self.newest)
-            self._mark(Mark(self.newest, reached))
-            time = max(wanted, reached + 1)
+            kept = self._find_exact(self.newest)
+            reached = self.place(kept)
+            self._mark(Mark(kept, reached))
+            start = max(start, kept + 1)
         else:
             self.marks.clear()
+        time = max(start + difference, reached + 1)
         self._mark(Mark(start, time))
-        if time > wanted:
-            slow = (time - wanted) * _SLEW
-            self._mark(Mark(start + slow, wanted + slow))
+        ahead = time - start - difference
+        if ahead:
+            self._mark(Mark(start + ahead * _SLEW, time + ahead * (_SLEW - 1)))
+
+    def _find_exact(self, index: int) -> int:
+        """Find the next index from one on at which a line can end, its time being whole, and still be the same."""
+        at = bisect_left(self.marks, index, key=lambda mark: mark.index)
+        if not 0 < at < len(self.marks):
+            return index
+        before, after = self.marks[at - 1], self.marks[at]
+        run = after.index - before.index
+        step = run // gcd(run, after.time - before.time)
+        return index + (before.index - index) % step
 
     def _mark(self, mark: Mark) -> None:
         """Set the newest mark; those that lay ahead of it were meant for what did not come."""
