@@ -141,3 +141,31 @@ def test_a_clock_that_is_no_index_is_refused(fusion, make, clock):
     answer = make.agent(fusion).push(clock=clock)
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith(f"clock='{clock}'")
+
+
+HIGHEST = (1 << 63) - 1
+
+
+@pytest.mark.parametrize(("clock", "index"), [
+    (0, HIGHEST), (1, HIGHEST), (10**18, HIGHEST - 1), (HIGHEST, HIGHEST), (HIGHEST, 1), (1, 1), (0, 1)])
+def test_an_agent_whose_index_is_nonsense_spoils_no_other(tmp_path, make, clock, index):
+    fusion = make.fusion(make.config(tmp_path))
+    agent = make.agent(fusion, name="spoiler", clock=clock)
+    gone = DeleteEvent(index=index, message_source=MessageSource.REALTIME, event_schema="fs", table="files",
+                       rows=[FsPath(b"/gone")])
+    assert agent.push(make.update(index, b"/", [make.row(b"a")]), gone, clock=clock).ok
+    fusion.stop()
+    fusion = agent.fusion = make.fusion(make.config(tmp_path))
+    try:
+        good = Skewed(fusion, make, 0, name="good")
+        good.see(b"a", b"b")
+        good.miss(b"a")
+        assert agent.push(make.update(index, b"/", [make.row(b"c")]), clock=clock).ok
+        row = {"path": "/d", "size": 1, "modified_time": 1.0, "is_directory": False}
+        event = {"event_type": "update", "event_schema": "fs", "table": "files", "message_source": "realtime",
+                 "fields": [], "index": 1, "rows": [row]}
+        session_id = fusion.post("session/", {"task_id": "public:p"}).json()["session_id"]
+        assert fusion.post(f"ingest/{session_id}/events", {"events": [event], "source_type": "realtime"}).ok
+        assert list_names(fusion) == {"b", "c", "d"}
+    finally:
+        fusion.stop()

@@ -76,7 +76,7 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
         present: Of every session of the view its agent, its pipe, and the highest time of what they
             had sent before; None when that is not known.
         clock: What the agent's index clock said when it sent this; 0 when it did not say.
-        arrived: What Fusion's clock said when it arrived.
+        arrived: What Fusion's clock said when it arrived; 0 when that is not known.
 
     Raises:
         RequestRefused: 422 the body is malformed; 409 its epoch is over, or it is not a follower's to push;
@@ -97,9 +97,10 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
                                   if isinstance(item, Unchanged)])
 
     timeline = owner.timeline
-    if clock:
+    newest = min(max((item.index for item in items), default=0), MAX_INDEX)
+    if clock or 0 < arrived < newest:  # nothing is seen after it was sent
         first = min((item.index for item in items), default=clock)
-        writer.positions.compare(owner, clock=clock, arrived=arrived, first=first)
+        writer.positions.compare(owner, clock=max(clock, newest), arrived=arrived, first=first)
 
     def takes_moves() -> bool:
         if not leads or present is None or len(present) > 1:
@@ -109,7 +110,6 @@ def apply_push(writer: Writer, careful: bool, *, body: bytes, agent: str, pipe: 
 
     applied = writer.arbiter.apply(items, owner=owner.id, careful=careful, present=_number(writer, present),
                                    takes_moves=takes_moves, place=timeline.place, peers=writer.positions.peers)
-    newest = min(max((item.index for item in items), default=0), MAX_INDEX)
     writer.positions.note_index(owner, newest or timeline.newest)
     placed = min(timeline.place(newest), MAX_INDEX) if items else 0
     _finish(writer, owner, placed, applied, session_id=session_id, leads=leads)
