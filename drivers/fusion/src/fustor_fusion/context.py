@@ -119,5 +119,7 @@ def answer(content: object, *, status: int = 200, headers: Mapping[str, str] | N
 def refuse(err: RequestRefused | StoreUnavailable) -> Response:
     """Make the answer that says why a request is refused."""
     if isinstance(err, RequestRefused):
-        return answer(Refusal(err.detail), status=err.status)
+        # What still comes of a body that came too slowly is read by nobody.
+        headers = {"Connection": "close"} if err.status == 408 else None
+        return answer(Refusal(err.detail), status=err.status, headers=headers)
     return answer(Refusal(str(err)), status=503, headers={"Retry-After": "1"})

@@ -1,5 +1,6 @@
 """Who may ask: host and origin of a request, its key, and the size of its body."""
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -11,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from fustor_fusion.errors import RequestRefused
 from fustor_fusion.keyfile import Key, Role
 from fustor_fusion.keyring import KeyRing
+from fustor_fusion.patience import BODY_BYTES_PER_S, limit_body_s
 
 _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 _READING = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -45,9 +47,12 @@ class HostGuard:
         """Answer one request, or refuse it."""
         if scope["type"] == "http":
             self.requests += 1
+            if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+                await _refuse(send, 400, "several headers Host; send one")
+                return
             reason = self._find_fault(scope)
             if reason is not None:
-                await _refuse(send, reason)
+                await _refuse(send, 403, reason)
                 return
         await self._app(scope, receive, send)
 
@@ -79,10 +84,10 @@ class HostGuard:
         return True
 
 
-async def _refuse(send: Send, reason: str) -> None:
+async def _refuse(send: Send, status: int, reason: str) -> None:
     body = msgspec.json.encode({"detail": reason})
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -120,7 +125,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     Read a request's body.
 
     Raises:
-        RequestRefused: 413 longer than the limit, 400 compressed or cut off.
+        RequestRefused: 413 longer than the limit, 400 compressed or cut off, 408 it comes too slowly.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestRefused(400, "compressed bodies are not taken; send identity")
@@ -130,12 +135,19 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise too_long
     parts: list[bytes] = []
     size = 0
+    began_s = asyncio.get_running_loop().time()
     try:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise too_long
-            parts.append(part)
+        async with asyncio.timeout(limit_body_s(0)) as patience:
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise too_long
+                parts.append(part)
+                patience.reschedule(began_s + limit_body_s(size))
     except ClientDisconnect as err:
         raise RequestRefused(400, "the body was cut off") from err
+    except TimeoutError as err:
+        raise RequestRefused(
+            408, f"of the body only {size} bytes came within {limit_body_s(size):.0f} s; "
+            f"send at least {BODY_BYTES_PER_S} bytes per second") from err
     return b"".join(parts)

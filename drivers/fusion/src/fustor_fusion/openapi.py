@@ -20,6 +20,7 @@ _MEANING: Final = {
     409: "It cannot be done as things are now.",
     410: "The token is too old.",
     412: "A directory is not where it was moved from; nothing of the batch is applied.",
+    408: "The body comes too slowly.",
     413: "The body is too long.",
     419: "The session is over.",
     422: "The request is malformed.",

@@ -111,7 +111,7 @@ class PipeRoutes:
             found = self._context.authorise(request, key)
             return answer(await handle(Call(request, found, read_question(request, asked))))
 
-        with_body = () if body is None else (400, 413, 422)
+        with_body = () if body is None else (400, 408, 413, 422)
         return Endpoint(
             method=method, path=f"/api/v1/pipe/{path}", serve=serve, key=key, asked=asked, body=body,
             body_type=body_type, answers=answers, refusals=(*refusals, *with_body), about=handle)

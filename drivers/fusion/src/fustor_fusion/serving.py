@@ -19,6 +19,7 @@ from fustor_fusion.config import FusionConfig
 from fustor_fusion.context import Context
 from fustor_fusion.errors import StoreUnavailable
 from fustor_fusion.keyring import KeyRing, make_fixed_keys
+from fustor_fusion.patience import PatientProtocol
 from fustor_fusion.report import ViewReport, describe_view
 from fustor_fusion.view import View
 
@@ -105,7 +106,7 @@ class Serving:
         if self._is_stop_asked():
             return
         server = _QuietServer(uvicorn.Config(
-            self.guard, log_config=None, access_log=False, lifespan="off", http="httptools", ws="none",
+            self.guard, log_config=None, access_log=False, lifespan="off", http=PatientProtocol, ws="none",
             timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S, server_header=False,
             backlog=_BACKLOG, date_header=False,
         ), until=self._context.stopping.wait, on_started=lambda: on_ready(listener.getsockname()[1]))

@@ -89,7 +89,7 @@ class ViewRoutes:
             self._reading("suspect-list", Ask, self.get_suspects, list[Suspect]),
             Endpoint(
                 method="PUT", path=f"{_ROOT}/suspect-list", serve=self.put_suspects, key=Role.AGENT, asked=OfView,
-                body=SuspectsBody, answers=SuspectsUpdated, refusals=(400, 404, 413), headers=True,
+                body=SuspectsBody, answers=SuspectsUpdated, refusals=(400, 404, 408, 413), headers=True,
                 about=self.put_suspects),
             self._reading("du", AskPath, self.get_usage, Usage),
             self._reading("changes", AskChanges, self.get_changes, ChangePage, 410),
