@@ -40,10 +40,26 @@ def test_what_is_discarded_begins_anew(seen, clock):
     assert seen.note(1, b"a", size=5, mtime_ns=7) == 0
 
 
-def test_memory_is_bounded_by_forgetting_the_oldest(seen, clock, monkeypatch):
+def test_of_more_suspects_than_are_remembered_all_end_in_turn(seen, clock, monkeypatch):
+    monkeypatch.setattr(looks, "_MAX_REMEMBERED", 10)
+    suspects = {b"%d" % number for number in range(35)}
+    for _ in range(8):
+        for name in sorted(suspects):
+            clock[0] += 10
+            if seen.note(1, name, size=5, mtime_ns=7) >= 30:
+                seen.discard(1, name)
+                suspects.remove(name)
+    assert not suspects
+
+
+def test_memory_is_bounded_by_forgetting_what_was_not_looked_at_again_for_a_day(seen, clock, monkeypatch):
     monkeypatch.setattr(looks, "_MAX_REMEMBERED", 2)
     for name in (b"a", b"b", b"c"):
         seen.note(1, name, size=5, mtime_ns=7)
     clock[0] += 10
-    assert [seen.note(1, name, size=5, mtime_ns=7) for name in (b"c", b"b")] == [10, 10]
+    assert [seen.note(1, name, size=5, mtime_ns=7) for name in (b"a", b"b", b"c")] == [10, 10, 0]
+    clock[0] += 86_400
+    assert seen.note(1, b"c", size=5, mtime_ns=7) == 0
+    clock[0] += 10
+    assert seen.note(1, b"c", size=5, mtime_ns=7) == 10
     assert seen.note(1, b"a", size=5, mtime_ns=7) == 0
