@@ -371,6 +371,46 @@ def test_a_row_that_was_lost_is_not_made_of_another_directory_by_the_same_path(t
     twins.assert_exact()
 
 
+# -- what is said while a directory is under way ------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", ["its name", "a listing", "another directory"])
+def test_one_that_is_back_after_its_place_was_told_of_is_listed(moving, inside, said):
+    os.rename(inside / "a", inside / "q" / "b")
+    away, *there = moving.read()
+    moving.source._translator.feed([away])
+    if said == "a listing":
+        moving.source.rescan(b"/", recursive=False)
+    elif said == "another directory":
+        (inside / "a").mkdir()
+        moving.source._work.look(moving.node(b"/"), b"a")
+    moving.say()
+    if said == "another directory":
+        (inside / "a").rmdir()
+        moving.source._work.look(moving.node(b"/"), b"a")
+        moving.say()
+        there = [each for each in there + moving.read() if each.cookie]
+    os.rename(inside / "q" / "b", inside / "a")
+    moving.feed([*there, *moving.read()])
+    moving.say()
+    moving.assert_exact()
+
+
+@pytest.mark.parametrize("where", ["back", "elsewhere"])
+def test_one_that_a_listing_missed_before_any_record_said_so_is_listed(moving, inside, where):
+    list_again(moving, b"/")
+    os.rename(inside / "a", inside / "q" / "t")
+    while not isinstance(item := next(moving.messages), Listed):
+        moving.take(item)
+    moving.take(item)
+    os.rename(inside / "q" / "t", inside / "a")
+    if where == "elsewhere":
+        moving.say()
+        os.rename(inside / "a", inside / "b")
+    hear(moving)
+    moving.assert_exact()
+
+
 # -- what was displaced -----------------------------------------------------------------------------
 
 

@@ -148,6 +148,7 @@ class Lister(Observer):
             if self._must_stop(at):
                 return
         if at.complete:
+            self._places.miss_children(at.node, [name for name in gone if name in at.node.children], at.age)
             at.node.listed = first
             self.listed += 1
             yield self._events.listed(at.node, at.path, first, at.lane, since_s=at.since_s, times=times)

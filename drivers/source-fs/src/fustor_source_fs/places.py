@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from fustor_source_fs.budget import Budget
@@ -118,6 +118,7 @@ class Places:
             return
         for child in list(node.children.values()):
             self._translator.drop(child)
+        self._translator.doubt_leaving(node)
         node.void_listing()
         node.device, node.inode = device, inode
         other = self._translator.take_moving(device, inode)
@@ -183,6 +184,7 @@ class Places:
         Args:
             age: Of the work that has it looked at; what follows from that is as old.
         """
+        self._translator.doubt_leaving(node, name)
         child = node.children.get(name)
         if child is not None:
             if not child.inode or child.is_same(status.st_dev, status.st_ino):
@@ -197,8 +199,19 @@ class Places:
         child.arrived = False
         return child
 
+    def miss_children(self, node: Node, names: Sequence[bytes], age: int) -> None:
+        """
+        Note that a listing, which is told now, did not find these subdirectories: they went, or are on their way.
+
+        With it the receiver drops what is below them. One that comes, or comes back, is listed anew.
+        """
+        self._translator.doubt_leaving(node)
+        for name in names:
+            self._translator.list_anew(node.children[name], age=age)
+
     def drop_child(self, node: Node, name: bytes) -> None:
         """Remove the node of a name at which there is no directory, if it has one."""
+        self._translator.doubt_leaving(node, name)
         child = node.children.get(name)
         if child is not None:
             self._translator.drop(child)

@@ -170,6 +170,12 @@ class Translator:
         while self.moves:
             self.list_anew(self.moves.popleft().node, age=0)
 
+    def doubt_leaving(self, parent: Node, name: bytes | None = None) -> None:
+        """Note that the receiver learns what is at a name, or all in a directory: not what left it and is under way."""
+        for moving in self._moving.values():
+            if moving.place.parent is parent and name in (None, moving.place.name):
+                self._tree.doubt(moving.node)
+
     def take_moving(self, device: int, inode: int) -> Node | None:
         """
         Take a directory that is under way from one place to another, since it was found.
