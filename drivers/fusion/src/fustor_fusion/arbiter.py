@@ -39,6 +39,7 @@ from fustor_fusion.rules import (
     is_hot,
     is_way_buried,
     judge_row,
+    keep_identity,
     next_flags,
 )
 from fustor_fusion.tree import ABOVE_ROOT, Directory, Tree
@@ -294,6 +295,8 @@ class Arbiter:
             return
         verdict = judge_row(stored, row, seen)
         if verdict is Verdict.UPDATE:
+            if stored.id is not None:
+                row = keep_identity(stored, row)
             flags = self._make_flags(directory, name, stored, row, seen)
             self.tree.put_later(directory, name, row, stored, seen, flags)
             if stored.nlink > 1 and stored.id is None and (row.inode, row.device) != (stored.inode, stored.device):
@@ -359,6 +362,7 @@ class Arbiter:
         self.flush()
         if verdict is Verdict.NEW_IDENTITY:
             clear_subtree(tree, root.id, root.floor, seen.idx - 1)
+        row = keep_identity(stored, row)
         tree.put_later(ABOVE_ROOT, b"", row, stored, seen, self._make_flags(ABOVE_ROOT, b"", stored, row, seen))
         if verdict is Verdict.NEW_IDENTITY:
             tree.raise_floor(tree.get_root(), seen.idx)

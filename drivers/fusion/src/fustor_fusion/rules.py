@@ -141,12 +141,24 @@ def is_outlived(stored: Stored, seen: Seen) -> bool:
 
 
 def is_new_identity(stored: Stored, row: FsRow, seen: Seen) -> bool:
-    """Tell whether a directory row means another directory than the stored one (new-identity)."""
+    """
+    Tell whether a directory row means another directory than the stored one (new-identity).
+
+    One of the two may be of an agent that tells no inode: that says nothing of it.
+    """
     return (
         not stored.flags & PLACEHOLDER
         and seen.idx > stored.idx
+        and bool(row.inode and stored.inode)
         and (row.inode != stored.inode or row.device != stored.device)
     )
+
+
+def keep_identity(stored: Stored, row: FsRow) -> FsRow:
+    """Return a directory's row with the stored inode and device if its agent tells none (new-identity)."""
+    if row.inode or not stored.inode:
+        return row
+    return msgspec.structs.replace(row, inode=stored.inode, device=stored.device)
 
 
 def is_moved(stored: Stored, item: Moved, seen: Seen) -> bool:
