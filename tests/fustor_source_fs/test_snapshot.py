@@ -1,6 +1,7 @@
 """Snapshots for a receiver that compares: what it holds is not sent, and in the end it holds the tree."""
 
 import itertools
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,29 @@ def test_nothing_is_asked_below_a_directory_of_which_the_receiver_holds_nothing(
     said = begin(pump)
     pump.assert_exact()
     assert [path for path in get_compared(said) if path.startswith(b"/new")] == [b"/new"]
+
+
+def test_nothing_below_a_directory_is_said_before_its_row_was_sent_or_is_known_to_be_held(inside, known):
+    def absorb() -> None:
+        known.source._reader.drain()
+        known.source._absorb()
+
+    known.view.compares, known.answers_at_once = True, False
+    known.start_snapshot(compares=True)
+    known.source._work.mark_dirty(known.node(b"/a/b/c"))
+    (inside / "d" / "4").chmod(0o700)
+    absorb()
+    os.rename(inside / "a", inside / "moved")
+    absorb()
+    while not known.questions:
+        known.step_snapshot()
+    for item in iter(lambda: next(known.messages), None):
+        known.take(item)
+    known.answers_at_once = True
+    known.answer()
+    known.finish_snapshot()
+    known.sync()
+    known.assert_exact()
 
 
 def test_a_receiver_that_holds_nothing_gets_everything(inside, known, start_pump):

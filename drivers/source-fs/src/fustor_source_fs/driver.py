@@ -268,7 +268,7 @@ class FsSource(SourceDriver):
     def acknowledge(self, position: bytes) -> None:
         """Forget what the item covered, and remember a listing that it ended."""
         sent = self._inflight.take(position)
-        self._settle_comparison(position)
+        self._settle_comparison(position, held=True)
         if sent is not None:
             sent.settle()
             if sent.node is not None and sent.moved:
@@ -283,7 +283,7 @@ class FsSource(SourceDriver):
     def recover(self, position: bytes) -> None:
         """Look at what the item covered again, before any open barrier is fulfilled."""
         sent = self._inflight.take(position)
-        self._settle_comparison(position)
+        self._settle_comparison(position, held=False)
         if sent is None:
             return
         if sent.node is None:
@@ -464,9 +464,9 @@ class FsSource(SourceDriver):
         self._snapshot = None
         yield self._make_snapshot_end(complete=snapshot.is_complete())
 
-    def _settle_comparison(self, position: bytes) -> None:
+    def _settle_comparison(self, position: bytes, *, held: bool) -> None:
         if self._snapshot is not None:
-            self._snapshot.settle(position)
+            self._snapshot.settle(position, held=held)
 
     def _look_at(self, node: Node, names: Sequence[bytes], lane: MessageSource) -> Iterator[Item]:
         self._io_priority.restore()

@@ -32,10 +32,11 @@ class _How(enum.Enum):
 
 
 class _Question(NamedTuple):
-    """A directory of which the answer is outstanding, and the directories in it, which wait for that."""
+    """A directory of which the answer is outstanding, and the directories in it, with their generations, which wait."""
 
     node: Node
     found: list[Node]
+    generations: list[int]
 
 
 class Snapshot:
@@ -106,11 +107,14 @@ class Snapshot:
         """Tell whether the root was listed."""
         return self._tree.root.listed > self._begun
 
-    def settle(self, position: bytes) -> None:
-        """An item was acknowledged, or goes another way."""
+    def settle(self, position: bytes, *, held: bool) -> None:
+        """An item was acknowledged, and the receiver holds what it said, or it goes another way."""
         question = self._asked.pop(position, None)
         if question is not None:
-            self._add(*question, _How.COMPARE)
+            for child, generation in zip(question.found, question.generations, strict=True):
+                if held and child.generation == generation:
+                    child.arrived = False
+            self._add(question.node, question.found, _How.COMPARE)
 
     def differs(self, position: bytes, *, known: bool) -> None:
         """The receiver holds something else than was said, or nothing (and then nothing below it) if not `known`."""
@@ -124,9 +128,13 @@ class Snapshot:
     def _compare(self, node: Node) -> Iterator[FsItem | None]:
         digest = RowsDigest()
         found: list[Node] = []
+        generations: list[int] = []
         for item in self._lister.list_directory(node, _LANE, found.append):
             if isinstance(item, UpdateEvent):
                 self._withdraw(item)
+                for child in found[len(generations) :]:
+                    child.arrived = True  # its row was not sent, and nothing below it goes before
+                    generations.append(child.generation)
                 digest.add(item.rows)
                 if digest.count > CHUNK_ROWS:
                     self.goes_on = True
@@ -134,7 +142,7 @@ class Snapshot:
                     self.goes_on = False
             elif isinstance(item, Listed):
                 assert item.position is not None
-                self._asked[item.position] = _Question(node, found)
+                self._asked[item.position] = _Question(node, found, generations)
                 yield Unchanged(
                     index=item.index,
                     message_source=_LANE,
