@@ -352,7 +352,8 @@ def test_stats_say_how_far_behind_a_view_is(fusion, make):
     assert stats["latency_ms"] == pytest.approx(1_000 * stats["lag_s"])
     agent.push(make.update(time.time_ns() + 90 * 10**9, b"/", [make.row(b"a")]))
     stats = fusion.get("p/stats").json()
-    assert (stats["lag_s"], stats["leader_silent_s"] >= 0) == (0.0, True)
+    assert 0 <= stats["lag_s"] < 60, "nothing is seen after it is told"
+    assert stats["leader_silent_s"] >= 0
 
 
 def test_stats_count_blind_spots(fusion, agent, make):
