@@ -1,4 +1,8 @@
-"""Directories trade places while records wait, and while some are lost: what is looked at is ahead of what was read."""
+"""
+Directories trade places while records wait, and while some are lost: what is looked at is ahead of what was read.
+
+Meanwhile all is looked at by audits, and by snapshots of which the receiver answers late.
+"""
 
 import os
 import random
@@ -13,10 +17,11 @@ import pytest
 from fustor_source_fs.bindings import IN_Q_OVERFLOW
 from fustor_source_fs.records import Record, join_reads
 from fustor_source_fs.shards import SHARDS, get_shard, name_watch
-from treeops import exchange
+from treeops import RandomTree, exchange
 
 _NAMES = "abc"
 _LEVELS = 3
+_MOST_DIRECTORIES = 80
 
 
 class Traders:
@@ -25,19 +30,21 @@ class Traders:
 
     Args:
         top: They are in it.
+        outside: What is moved out goes there.
         rng: Decides everything.
     """
 
-    def __init__(self, top: Path, rng: random.Random) -> None:
+    def __init__(self, top: Path, outside: Path, rng: random.Random) -> None:
         self._top = top
+        self._outside = outside
         self._rng = rng
         self.log: list[str] = []
         self._fill(top, _LEVELS)
 
     def step(self) -> None:
         """Do one operation, or be refused."""
-        acts = (self._swap, self._exchange, self._move, self._replace, self._touch)
-        act = self._rng.choices(acts, (6, 2, 4, 2, 2))[0]
+        acts = (self._swap, self._exchange, self._move, self._replace, self._leave, self._touch)
+        act = self._rng.choices(acts, (6, 2, 4, 2, 1, 2))[0]
         first, second = self._pick(), self._pick()
         try:
             act(first, second)
@@ -77,23 +84,66 @@ class Traders:
         first.rename(second / self._rng.choice("abcd"))
 
     def _replace(self, first: Path, second: Path) -> None:
-        shutil.rmtree(second)
+        shutil.rmtree(second, ignore_errors=True)  # where nothing was, something comes
         second.mkdir()
         if self._rng.random() < 0.5:
-            self._fill(second, 1)
+            self._fill(second, 2)
         else:
             first.rename(second)
+
+    def _leave(self, first: Path, second: Path) -> None:
+        """Move one out of the tree, and another one in where it was or elsewhere."""
+        away = self._outside / f"{self._rng.getrandbits(60)}"
+        others = list(self._outside.iterdir())
+        first.rename(away)
+        self._touch(away, second)
+        if others:
+            self._rng.choice(others).rename(first if self._rng.random() < 0.5 else second / "e")
 
     def _touch(self, first: Path, _: Path) -> None:
         (first / f"t{self._rng.getrandbits(30)}").touch()
 
 
-class Queues:
-    """What each instance has queued for a source that reads when it is told to, and then may have lost some of."""
+class Shuffler(RandomTree):
+    """All that programs do, mostly to directories, of few names and not too many."""
 
-    def __init__(self, pump: Any, rng: random.Random) -> None:
+    def __init__(self, top: Path, outside: Path, rng: random.Random) -> None:
+        super().__init__(top, outside, rng)
+        self._operations = [
+            (2, self.create), (6, self.make_directory), (3, self.make_deep), (12, self.rename), (6, self.rename_over),
+            (6, self.swap), (6, self.exchange), (2, self.move_out), (3, self.move_in), (2, self.delete),
+            (2, self.delete_tree), (1, self.change_mode), (1, self.copy_tree), (3, self.recreate_directory),
+            (3, self.chain),
+        ]  # fmt: skip
+        for name in _NAMES:
+            os.makedirs(os.path.join(self.inside, os.fsencode(name), b"a"))
+
+    def step(self) -> str:
+        while len(self._directories()) > _MOST_DIRECTORIES:
+            self.log.append(self.delete_tree())
+        return super().step()
+
+    def _entry(self, *, directories: bool = True, files: bool = True) -> bytes:
+        return super()._entry(directories=directories, files=files and (not directories or self.rng.random() < 0.2))
+
+    def _name(self) -> bytes:
+        return self.rng.choice((b"a", b"b", b"c", b"d"))
+
+
+class Queues:
+    """
+    What each instance has queued for a source that reads when it is told to, and then may have lost some of.
+
+    Args:
+        pump: Of the source.
+        rng: Decides everything.
+        together: How often all that waits is one read, from 0 to 1; otherwise it is the next few of one instance.
+    """
+
+    def __init__(self, pump: Any, rng: random.Random, together: float) -> None:
         self._pump = pump
         self._rng = rng
+        self._together = together
         self._waiting: dict[int, list[Record]] = {}
 
     def __bool__(self) -> bool:
@@ -111,40 +161,94 @@ class Queues:
 
     def feed(self) -> None:
         """Give the source all, as one read of all, or the next few of one."""
-        if self._rng.random() < 0.8:
+        if self._rng.random() < self._together:
             records = join_reads(list(self._waiting.items()))
             self._waiting.clear()
         else:
             shard = self._rng.choice(list(self._waiting))
-            count = self._rng.choice((1, 2, 4, 1_000))
+            count = self._rng.choice((1, 2, 3, 1_000))
             records, left = self._waiting[shard][:count], self._waiting.pop(shard)[count:]
             if left:
                 self._waiting[shard] = left
         self._pump.source._translator.feed(records)
 
 
-def run(pump: Any, top: Path, seed: int, rounds: int) -> None:
+class Walks:
+    """
+    Looks at all the tree that begin at any time, and a receiver that answers a comparing one late.
+
+    Args:
+        pump: Whose they are.
+        rng: Decides everything.
+    """
+
+    def __init__(self, pump: Any, rng: random.Random) -> None:
+        self._pump = pump
+        self._rng = rng
+        self._audits = rng.choice((0.0, 0.05, 0.2))
+        self._snapshots = rng.choice((0.0, 0.02, 0.1))
+        self._answers_late = rng.random() < 0.5
+        pump.answers_at_once = not self._answers_late
+
+    def step(self) -> None:
+        """Take the next few items of all that is under way, after another walk may have begun."""
+        if self._rng.random() < self._audits:
+            self._pump.start_audit(self._rng.choice(("full", "incremental")))
+        if self._rng.random() < self._snapshots:
+            self._pump.answer()
+            self._pump.start_snapshot(compares=self._rng.random() < 0.5)
+        self._pump.step(self._rng)
+        self._pump.answer(self._rng.randrange(3))
+
+    def sync(self) -> None:
+        """Take all that is owed, every answer at once."""
+        self._pump.answers_at_once = True
+        self._pump.answer()
+        self._pump.sync()
+        self._pump.answers_at_once = not self._answers_late
+
+
+def run(pump: Any, writer: Callable[..., Any], tree: tuple[Path, Path], seed: int, rounds: int) -> None:
+    print(f"seed {seed}")  # for what fails or hangs within a round
     rng = random.Random(seed)
-    traders, queues = Traders(top, rng), Queues(pump, rng)
+    changes = writer(*tree, rng)
+    queues, walks = Queues(pump, rng, together=rng.choice((0.5, 0.8))), Walks(pump, rng)
+    losses = rng.choice((0.0, 0.1, 0.3))
+    if rng.random() < 0.5:
+        pump.trust_all_times()
     pump.begin()
     for number in range(rounds):
-        begun = len(traders.log)
+        begun = len(changes.log)
         for _ in range(rng.randrange(1, 5)):
             for _ in range(rng.randrange(1, 5)):
-                traders.step()
-            queues.fill(rng.randrange(SHARDS) if rng.random() < 0.3 else None)
+                changes.step()
+            queues.fill(rng.randrange(SHARDS) if rng.random() < losses else None)
             for _ in range(rng.randrange(4)):
                 if queues and rng.random() < 0.5:
                     queues.feed()
                 else:
-                    pump.step(rng)
+                    walks.step()
         queues.fill(None)
         while queues:
             queues.feed()
             if rng.random() < 0.5:
-                pump.step(rng)
-        pump.sync()
-        pump.assert_exact(f"seed {seed}, round {number}: " + "\n".join(traders.log[begun:]))
+                walks.step()
+        walks.sync()
+        context = f"seed {seed}, round {number}: " + "\n".join(changes.log[begun:])
+        pump.assert_exact(context)
+        assert_watched(pump, context)
+
+
+def assert_watched(pump: Any, context: str) -> None:
+    """Assert that every directory has a node, with a watch; beside these there may be some that have left."""
+    tree = pump.source._tree
+    watched = {tree.get_path(node): (node.device, node.inode) for node in tree.get_watched()}
+    watched.pop(None, None)
+    there = {}
+    for path, _, _, directory in os.fwalk(bytes(pump.inside)):
+        status = os.fstat(directory)
+        there[path[len(bytes(pump.inside)) :] or b"/"] = (status.st_dev, status.st_ino)
+    assert watched == there, context
 
 
 @pytest.fixture
@@ -155,8 +259,10 @@ def start_sharded(make_pump, start_still, monkeypatch) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_directories_that_trade_places_before_their_records_are_read_lose_nothing(inside, start_sharded, attempt):
-    run(start_sharded(inside, takes_moves=True), inside, random.randrange(1 << 30), rounds=20)
+@pytest.mark.parametrize("writer", [Traders, Shuffler])
+def test_directories_that_trade_places_before_their_records_are_read_lose_nothing(tree, start_sharded, writer, attempt):
+    pump = start_sharded(tree[0], takes_moves=attempt > 0)
+    run(pump, writer, tree, random.randrange(1 << 30), rounds=20)
 
 
 @pytest.mark.chaos
@@ -166,9 +272,11 @@ def test_directories_that_trade_places_for_long_lose_nothing(tmp_path, start_sha
     until_s = time.monotonic() + float(os.environ.get("CHAOS_S", "600"))
     while time.monotonic() < until_s:
         seed = random.randrange(1 << 30)
-        inside = tmp_path / f"{seed}"
-        inside.mkdir()
-        pump = start_sharded(inside, takes_moves=True)
-        run(pump, inside, seed, rounds=20)
+        both = tmp_path / f"{seed}"
+        tree = both / "in", both / "out"
+        for each in tree:
+            each.mkdir(parents=True)
+        pump = start_sharded(tree[0], takes_moves=seed % 5 > 0)
+        run(pump, (Traders, Shuffler)[seed % 2], tree, seed, rounds=20)
         pump.close()
-        shutil.rmtree(inside)
+        shutil.rmtree(both)
