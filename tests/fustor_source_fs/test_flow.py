@@ -249,6 +249,30 @@ def test_a_row_of_a_directory_that_got_lost_goes_before_what_is_in_it(inside, st
     still.assert_exact()
 
 
+def test_rows_that_got_lost_with_a_listing_go_before_what_is_below_them(inside, start_still):
+    (inside / "a" / "x" / "y").mkdir(parents=True)
+    (inside / "a" / "x" / "y" / "f").touch()
+    pump = start_still()
+    pump.begin()
+    (inside / "a").rename(inside / "b")
+    pump.absorb()
+    lost = []
+    while not any(isinstance(item, Listed) for item in lost):
+        item = next(pump.messages)
+        of_listing = getattr(item, "prefix", None) == b"/b/" or isinstance(item, Listed)
+        if of_listing:
+            lost.append(item)
+        elif item is not None:
+            pump.take(item)
+    pump.lose(lost)
+    pump.source._work.take_dirty()  # what is farther down happens to come first
+    for item in pump.listing(b"/b/x/y"):
+        pump.take(item)
+    pump.source._work.mark_dirty(pump.node(b"/b"), age=0)
+    pump.say()
+    pump.assert_exact()
+
+
 def test_a_row_above_that_gets_lost_while_it_is_said_again_drops_no_listing_below(inside, still):
     make(inside / "d" / "below")
     still.begin()

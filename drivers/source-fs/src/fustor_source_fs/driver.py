@@ -294,8 +294,9 @@ class FsSource(SourceDriver):
             if not sent.names:
                 sent.node.arrived = True
                 sent.node.void_listing()
-                for child in sent.node.children.values():
+                for child in sent.node.children.values():  # whose rows may have got lost with it
                     child.told = 0
+                    child.arrived = True
                 self._work.mark_dirty(sent.node, age=0)
             for name in sent.names:
                 if name in sent.node.children:
